@@ -1,1 +1,5 @@
 //! Framewire.
+pub mod buf;
+pub mod port;
+pub mod ring;
+pub mod time;

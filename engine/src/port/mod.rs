@@ -1,0 +1,236 @@
+//! Where frames come from and go to. A [`Port`] is one queue of one interface: `xsk` (AF_XDP), [`mem`] (an in-memory link) or `user` (a driver
+//! that the application supplies), perhaps wrapped by `fault` or `pcap`.
+//!
+//! A port moves buffers between its rings and a worker, knows nothing of what is in them, and belongs to one thread. Calls come in bursts, so
+//! that a `Box<dyn Port>` costs one indirect call for up to 64 packets.
+
+pub mod mem;
+mod rings;
+
+pub use rings::Rings;
+
+use crate::{
+    buf::{RxBuf, TxQueue},
+    time::{Duration, Instant},
+};
+use std::{fmt, io, os::fd::RawFd};
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How the kernel's XDP hook runs for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverMode {
+    /// In the driver.
+    Native,
+    /// After the driver has made a socket buffer (generic XDP): works everywhere, slower.
+    Generic,
+    /// There is no kernel behind this port.
+    None,
+}
+
+/// Who copies between the device and the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyMode {
+    /// The device reads and writes the frames themselves.
+    ZeroCopy,
+    /// The kernel copies each packet once in each direction.
+    Copy,
+}
+
+/// What a port turned out to be: printed at start and exported.
+#[derive(Clone, Debug)]
+pub struct PortInfo {
+    /// The interface's name.
+    pub name: String,
+    /// Which implementation: `xsk`, `mem`, `user`.
+    pub kind: &'static str,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// Largest Ethernet payload, in bytes.
+    pub mtu: usize,
+    /// Which of the interface's queues.
+    pub queue: u32,
+    /// How the XDP hook runs.
+    pub driver: DriverMode,
+    /// Who copies.
+    pub copy: CopyMode,
+    /// Most descriptors that one packet may have when sending; 1 without multi-buffer support.
+    pub tx_pieces_max: usize,
+    /// Why it is not what was preferred, if it is not.
+    pub fallback: Option<String>,
+}
+
+impl fmt::Display for PortInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind, mac, mtu, queue, driver, copy, tx_pieces_max, fallback } = self;
+        write!(f, "{name} queue {queue}: {kind}, mac {mac}, mtu {mtu}")?;
+        match driver {
+            DriverMode::Native => f.write_str(", native XDP")?,
+            DriverMode::Generic => f.write_str(", generic XDP")?,
+            DriverMode::None => {}
+        }
+        f.write_str(match copy {
+            CopyMode::ZeroCopy => ", zero-copy",
+            CopyMode::Copy => ", copy",
+        })?;
+        if *tx_pieces_max > 1 {
+            write!(f, ", multi-buffer (up to {tx_pieces_max} pieces)")?;
+        }
+        if let Some(reason) = fallback {
+            write!(f, " [{reason}]")?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts of one port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Packets handed to the stack.
+    pub rx_packets: u64,
+    /// Bytes of them.
+    pub rx_bytes: u64,
+    /// Packets posted to the TX ring.
+    pub tx_packets: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Descriptors that the kernel handed up and that were refused: not lent, out of range, or part of a broken chain.
+    pub rx_bad_descriptors: u64,
+    /// Packets that can never be sent: longer than the ring or than the port's pieces.
+    pub tx_unsendable: u64,
+    /// System calls that woke the kernel to send.
+    pub tx_kicks: u64,
+    /// Of those, ended with a soft error (EAGAIN, EBUSY, ENOBUFS, ENETDOWN): work stays queued and is kicked again.
+    pub tx_kicks_soft_errors: u64,
+    /// System calls that woke the kernel to receive.
+    pub rx_wakeups: u64,
+    /// Kernel: packets dropped for other reasons (`rx_dropped`).
+    pub kernel_rx_dropped: u64,
+    /// Kernel: our fill descriptors were invalid.
+    pub kernel_rx_invalid_descs: u64,
+    /// Kernel: our TX descriptors were invalid.
+    pub kernel_tx_invalid_descs: u64,
+    /// Kernel: the RX ring was full.
+    pub kernel_rx_ring_full: u64,
+    /// Kernel: the fill ring was empty when a packet came.
+    pub kernel_rx_fill_ring_empty: u64,
+    /// Kernel: the TX ring was empty when it looked.
+    pub kernel_tx_ring_empty: u64,
+}
+
+impl PortStats {
+    /// Every count with its name, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self {
+            rx_packets,
+            rx_bytes,
+            tx_packets,
+            tx_bytes,
+            rx_bad_descriptors,
+            tx_unsendable,
+            tx_kicks,
+            tx_kicks_soft_errors,
+            rx_wakeups,
+            kernel_rx_dropped,
+            kernel_rx_invalid_descs,
+            kernel_tx_invalid_descs,
+            kernel_rx_ring_full,
+            kernel_rx_fill_ring_empty,
+            kernel_tx_ring_empty,
+        } = *self;
+        [
+            ("rx_packets", rx_packets),
+            ("rx_bytes", rx_bytes),
+            ("tx_packets", tx_packets),
+            ("tx_bytes", tx_bytes),
+            ("rx_bad_descriptors", rx_bad_descriptors),
+            ("tx_unsendable", tx_unsendable),
+            ("tx_kicks", tx_kicks),
+            ("tx_kicks_soft_errors", tx_kicks_soft_errors),
+            ("rx_wakeups", rx_wakeups),
+            ("kernel_rx_dropped", kernel_rx_dropped),
+            ("kernel_rx_invalid_descs", kernel_rx_invalid_descs),
+            ("kernel_tx_invalid_descs", kernel_tx_invalid_descs),
+            ("kernel_rx_ring_full", kernel_rx_ring_full),
+            ("kernel_rx_fill_ring_empty", kernel_rx_fill_ring_empty),
+            ("kernel_tx_ring_empty", kernel_tx_ring_empty),
+        ]
+        .into_iter()
+    }
+}
+
+/// What became of a wish to wake the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// Nothing is outstanding: no call is needed.
+    Idle,
+    /// The kernel works on it, or has to be kicked again on the next turn.
+    Pending,
+}
+
+/// A port cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{call} on {interface}: {source}")]
+pub struct PortError {
+    /// The interface.
+    pub interface: String,
+    /// The call that failed.
+    pub call: &'static str,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// One queue of one interface.
+pub trait Port: fmt::Debug {
+    /// What it is.
+    fn info(&self) -> &PortInfo;
+
+    /// Takes back frames that were sent; returns how many.
+    fn reap(&mut self) -> usize;
+
+    /// Lends free frames for receiving; returns how many.
+    fn refill(&mut self) -> usize;
+
+    /// Appends up to `max` received packets to `out`; returns how many.
+    fn receive(&mut self, now: Instant, out: &mut Vec<RxBuf>, max: usize) -> usize;
+
+    /// Posts whole packets from `queue` as far as there is room; returns how many descriptors.
+    fn transmit(&mut self, now: Instant, queue: &mut TxQueue) -> usize;
+
+    /// Wakes the kernel if it asks for it and something is outstanding. Soft errors are counted and tried again.
+    ///
+    /// # Errors
+    /// The port is broken for good (the interface is gone, say).
+    fn kick(&mut self) -> Result<Kick, PortError>;
+
+    /// A descriptor that becomes readable when packets arrive, for a worker that sleeps; `None`: it has to look.
+    fn wait_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// The next moment at which the port itself has something to do (a delayed packet, say), for a worker that sleeps.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Counts so far.
+    fn stats(&self) -> PortStats;
+
+    /// Stops receiving and hands every frame back: after this the pool's ledger shows nothing with the kernel. Waits at most `patience` for packets that are still to be sent.
+    fn close(&mut self, patience: Duration);
+}

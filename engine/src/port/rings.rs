@@ -1,0 +1,198 @@
+//! The four rings and the pool behind them: what `xsk` and `mem` have in common.
+
+use super::PortStats;
+use crate::{
+    buf::{Pool, RxBuf, TxQueue},
+    ring::{CompAddr, Consumer, FillAddr, PKT_CONTD, Producer, RxDesc, TxDesc},
+};
+
+/// Descriptors handled at a time by [`Rings::refill`]: below this much room it waits, so that the shared index moves once a batch.
+const REFILL_BATCH: u32 = 32;
+
+/// One socket's rings, seen from the engine's side.
+#[derive(Debug)]
+pub struct Rings {
+    pool: Pool,
+    rx: Consumer<RxDesc>,
+    tx: Producer<TxDesc>,
+    fill: Producer<FillAddr>,
+    completion: Consumer<CompAddr>,
+    /// The packet whose last piece has not come yet.
+    partial: Option<RxBuf>,
+    /// The rest of a packet that lost a piece is to be dropped.
+    skip_rest: bool,
+    /// Descriptors posted and not completed.
+    in_flight: u32,
+    pub(super) stats: PortStats,
+}
+
+impl Rings {
+    /// Puts rings and pool together.
+    pub fn new(
+        pool: Pool,
+        rx: Consumer<RxDesc>,
+        tx: Producer<TxDesc>,
+        fill: Producer<FillAddr>,
+        completion: Consumer<CompAddr>,
+    ) -> Self {
+        Self {
+            pool,
+            rx,
+            tx,
+            fill,
+            completion,
+            partial: None,
+            skip_rest: false,
+            in_flight: 0,
+            stats: PortStats::default(),
+        }
+    }
+
+    /// The frames' pool.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Descriptors posted and not completed.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The kernel asks to be woken for the TX ring.
+    #[inline]
+    pub fn tx_needs_wakeup(&self) -> bool {
+        self.tx.needs_wakeup()
+    }
+
+    /// The kernel asks to be woken for the fill ring.
+    #[inline]
+    pub fn fill_needs_wakeup(&self) -> bool {
+        self.fill.needs_wakeup()
+    }
+
+    /// Descriptors that the kernel has not taken from the TX ring.
+    pub fn tx_outstanding(&mut self) -> u32 {
+        self.tx.outstanding()
+    }
+
+    /// See [`Port::reap`](super::Port::reap).
+    #[inline]
+    pub fn reap(&mut self) -> usize {
+        if self.in_flight == 0 {
+            return 0;
+        }
+        let batch = self.completion.peek(u32::MAX);
+        let n = batch.len();
+        if n == 0 {
+            return 0;
+        }
+        let mut good = 0;
+        for CompAddr(addr) in batch.iter() {
+            // A bad address is counted by the pool.
+            good += u32::from(self.pool.complete_tx(addr).is_ok());
+        }
+        batch.release();
+        self.in_flight = self.in_flight.saturating_sub(good);
+        n as usize
+    }
+
+    /// See [`Port::refill`](super::Port::refill).
+    #[inline]
+    pub fn refill(&mut self) -> usize {
+        let room = self.fill.free(REFILL_BATCH);
+        if room < REFILL_BATCH {
+            return 0;
+        }
+        let mut reservation = self.fill.reserve(room);
+        while reservation.room() > 0 {
+            let Some(addr) = self.pool.post_fill() else { break };
+            reservation.push(FillAddr(addr));
+        }
+        reservation.commit() as usize
+    }
+
+    /// See [`Port::receive`](super::Port::receive).
+    #[inline]
+    pub fn receive(&mut self, out: &mut Vec<RxBuf>, max: usize) -> usize {
+        let batch = self.rx.peek(u32::try_from(max).unwrap_or(u32::MAX));
+        if batch.is_empty() {
+            return 0;
+        }
+        let before = out.len();
+        for desc in batch.iter() {
+            let more = desc.options & PKT_CONTD != 0;
+            let Ok(piece) = self.pool.adopt_rx(desc.addr, desc.len) else {
+                self.stats.rx_bad_descriptors += 1;
+                self.partial = None;
+                self.skip_rest = more;
+                continue;
+            };
+            self.stats.rx_bytes += u64::from(desc.len);
+            if !more && self.partial.is_none() && !self.skip_rest {
+                out.push(piece);
+                continue;
+            }
+            if self.skip_rest {
+                self.skip_rest = more;
+                continue;
+            }
+            let packet = match self.partial.take() {
+                None => piece,
+                Some(mut head) => match head.append(piece) {
+                    Ok(()) => head,
+                    Err(_) => continue,
+                },
+            };
+            if more {
+                self.partial = Some(packet);
+            } else {
+                out.push(packet);
+            }
+        }
+        batch.release();
+        self.stats.rx_packets += (out.len() - before) as u64;
+        out.len() - before
+    }
+
+    /// See [`Port::transmit`](super::Port::transmit).
+    #[inline]
+    pub fn transmit(&mut self, queue: &mut TxQueue) -> usize {
+        if queue.is_empty() {
+            return 0;
+        }
+        let wanted = u32::try_from(queue.len()).unwrap_or(u32::MAX);
+        let room = self.tx.free(wanted);
+        let n = queue.whole_packets(room as usize);
+        if n == 0 {
+            if room == self.tx.size() {
+                self.drop_unsendable(queue);
+            }
+            return 0;
+        }
+        let mut reservation = self.tx.reserve(n as u32);
+        for _ in 0..n {
+            let Some(sealed) = queue.pop() else { break };
+            let (addr, len, more) = sealed.post();
+            self.stats.tx_bytes += u64::from(len);
+            self.stats.tx_packets += u64::from(!more);
+            reservation.push(TxDesc { addr, len, options: if more { PKT_CONTD } else { 0 } });
+        }
+        let posted = reservation.commit();
+        self.in_flight += posted;
+        posted as usize
+    }
+
+    /// The first packet has more pieces than the whole ring.
+    #[cold]
+    fn drop_unsendable(&mut self, queue: &mut TxQueue) {
+        while queue.pop().is_some_and(|piece| piece.more()) {}
+        self.stats.tx_unsendable += 1;
+    }
+
+    /// Forgets a half-received packet and takes back what the kernel still holds; only once the kernel has let go of the socket.
+    pub fn reclaim(&mut self) -> u32 {
+        self.partial = None;
+        self.in_flight = 0;
+        self.pool.reclaim_from_kernel()
+    }
+}
