@@ -16,15 +16,19 @@
 //!
 //! Never here: rings, packets' meaning, clocks. `unsafe` lives in `raw` and `region` alone.
 
+mod holders;
 mod ledger;
+mod pool;
 mod raw;
 mod region;
 #[cfg(test)]
 mod tests;
 mod txqueue;
 
+pub use holders::{Frozen, Retained, RxBuf, TxBuf};
 pub use ledger::Ledger;
-pub use raw::{BadAddr, Extent, Frozen, NoSpace, Pool, PoolConfig, PoolCounters, Retained, RxBuf, Sealed, TxBuf};
+pub use pool::{Pool, PoolConfig, PoolCounters};
+pub use raw::{BadAddr, Extent, NoSpace, Sealed};
 pub use region::{HugePages, Pages, Region, RegionError};
 pub use txqueue::TxQueue;
 

@@ -1,0 +1,377 @@
+//! The values that hold frames, one type per phase. Moving from phase to phase consumes the value; `Drop` gives the frame back.
+
+use super::raw::{
+    Extent, Hold, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, QUEUED_MASK, QUEUED_ONE, RETAINED, Raw, SUM_KNOWN,
+    Sealed,
+};
+use std::{fmt, rc::Rc};
+
+macro_rules! holder {
+    ($(#[$doc:meta])* $name:ident, $holder:expr) => {
+        $(#[$doc])*
+        #[must_use = "dropping it gives the frame back"]
+        pub struct $name(pub(super) Hold<{ $holder }>);
+
+        impl $name {
+            /// The bytes (of a chain: those of its first piece).
+            #[inline]
+            pub fn as_slice(&self) -> &[u8] {
+                self.0.bytes()
+            }
+
+            /// Number of bytes (of a chain: in its first piece).
+            #[inline]
+            pub fn len(&self) -> usize {
+                self.0.len as usize
+            }
+
+            /// There are no bytes.
+            pub fn is_empty(&self) -> bool {
+                self.0.len == 0
+            }
+
+            /// The bytes lie in more than one place.
+            #[inline]
+            pub fn is_chain(&self) -> bool {
+                self.0.next() != NIL
+            }
+
+            /// Number of bytes over all pieces.
+            pub fn total_len(&self) -> usize {
+                self.0.total_len()
+            }
+
+            /// Frames that dropping this would let go of.
+            pub fn frame_count(&self) -> usize {
+                if self.is_chain() { self.0.extents().count() } else { self.0.frames as usize }
+            }
+
+            /// The pieces in order, as slices.
+            pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+                self.0.pieces()
+            }
+
+            /// Copies bytes of all pieces into `to`, from `offset` on; returns how many. A copy: callers count it.
+            pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
+                let (mut skip, mut done) = (offset, 0);
+                for piece in self.pieces() {
+                    let from = skip.min(piece.len());
+                    skip -= from;
+                    let n = (piece.len() - from).min(to.len() - done);
+                    to[done..done + n].copy_from_slice(&piece[from..from + n]);
+                    done += n;
+                }
+                done
+            }
+
+            /// The one's-complement sum of exactly these bytes, if somebody computed it and nothing changed since (16 bits, as `wire::checksum` folds it).
+            #[inline]
+            pub fn payload_sum(&self) -> Option<u16> {
+                (self.0.sum & SUM_KNOWN != 0).then_some(self.0.sum as u16)
+            }
+
+            /// Notes the sum of exactly these bytes.
+            #[inline]
+            pub fn set_payload_sum(&mut self, sum: u16) {
+                self.0.sum = SUM_KNOWN | u32::from(sum);
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let Raw { frame, start, len, frames, .. } = &*self.0;
+                write!(f, concat!(stringify!($name), "(frame {}+{} at {}, {} B)"), frame, frames - 1, start, len)
+            }
+        }
+    };
+}
+
+holder!(
+    /// A buffer to write and send: one frame with head-room, a run of neighbouring frames, or a chain that was received.
+    TxBuf, OWNED);
+holder!(
+    /// A received packet: one frame, or a chain of them.
+    RxBuf, OWNED);
+holder!(
+    /// Bytes that will not change any more and may be sent in pieces, any number of times.
+    Frozen, OWNED);
+holder!(
+    /// A sent payload that a retransmit queue keeps.
+    Retained, RETAINED);
+
+impl TxBuf {
+    /// The bytes, to write.
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    /// Most bytes that it holds from where its data begins.
+    pub fn capacity(&self) -> usize {
+        self.0.span() - self.0.start as usize
+    }
+
+    /// Says how many bytes it has. Bytes that nobody wrote since the frame was last free have old contents.
+    ///
+    /// # Errors
+    /// More than [`capacity`](Self::capacity), or it is a chain.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) -> Result<(), NoSpace> {
+        if len > self.capacity() || self.is_chain() {
+            return Err(NoSpace);
+        }
+        self.0.len = len as u32;
+        self.0.sum = 0;
+        Ok(())
+    }
+
+    /// Appends a copy of `bytes`.
+    ///
+    /// # Errors
+    /// They do not fit, or it is a chain; nothing was written.
+    pub fn put_slice(&mut self, bytes: &[u8]) -> Result<(), NoSpace> {
+        let old = self.len();
+        self.set_len(old.checked_add(bytes.len()).ok_or(NoSpace)?)?;
+        self.0.bytes_mut()[old..].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes room for a header of `N` bytes in front of the data and gives it to be written.
+    ///
+    /// # Errors
+    /// The head-room is used up.
+    #[inline]
+    pub fn prepend<const N: usize>(&mut self) -> Result<&mut [u8; N], NoSpace> {
+        // `prepend` returns exactly N bytes, so the conversion cannot fail; NoSpace stands in to stay free of panics.
+        self.0.prepend(N)?.try_into().map_err(|_| NoSpace)
+    }
+
+    /// Like [`prepend`](Self::prepend), for a header whose size is not known when compiling.
+    ///
+    /// # Errors
+    /// The head-room is used up.
+    pub fn prepend_slice(&mut self, header: &[u8]) -> Result<(), NoSpace> {
+        self.0.prepend(header.len())?.copy_from_slice(header);
+        Ok(())
+    }
+
+    /// Forgets the first `n` bytes of the first piece.
+    pub fn advance(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+
+    /// Keeps only the first `n` bytes of the first piece.
+    pub fn truncate(&mut self, n: usize) {
+        self.0.truncate(n);
+    }
+
+    /// The bytes lie in one frame, so one descriptor can send them.
+    #[inline]
+    pub fn is_single(&self) -> bool {
+        self.0.frames == 1 && !self.is_chain()
+    }
+
+    /// The finished packet, for an egress queue; its frame is free when the kernel has sent it.
+    ///
+    /// # Errors
+    /// Gives the buffer back if it is a run or a chain ([`freeze`](Self::freeze) those).
+    #[inline]
+    pub fn seal(self) -> Result<Sealed, Self> {
+        if !self.is_single() {
+            return Err(self);
+        }
+        let raw = self.0.into_raw();
+        let state = &raw.pool.meta(raw.frame).state;
+        state.set(state.get() - OWNED + QUEUED_ONE);
+        Ok(Sealed { frame: raw.frame, start: raw.start, len: raw.len as u16, more: false, pool: raw.pool })
+    }
+
+    /// Prepends `header` and seals; the payload stays readable for a retransmission.
+    ///
+    /// # Errors
+    /// Gives the buffer back when the header does not fit or it is a run or a chain.
+    pub fn seal_retained(mut self, header: &[u8]) -> Result<(Sealed, Retained), Self> {
+        if !self.is_single() {
+            return Err(self);
+        }
+        let (start, len, sum) = (self.0.start, self.0.len, self.0.sum);
+        if self.prepend_slice(header).is_err() {
+            return Err(self);
+        }
+        let sealed = self.seal()?;
+        sealed.pool.set(sealed.frame, RETAINED);
+        let kept = Raw { pool: sealed.pool.clone(), frame: sealed.frame, len, start, frames: 1, sum };
+        Ok((sealed, Retained(Hold::new(kept))))
+    }
+
+    /// No more writing: pieces of it may now be sealed.
+    pub fn freeze(self) -> Frozen {
+        Frozen(self.0)
+    }
+}
+
+impl RxBuf {
+    /// The bytes of the first piece, to change in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    /// Forgets the first `n` bytes of the first piece.
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+
+    /// Keeps only the first `n` bytes of the first piece.
+    #[inline]
+    pub fn truncate(&mut self, n: usize) {
+        self.0.truncate(n);
+    }
+
+    /// Links `tail` (itself perhaps a chain) behind the last piece.
+    ///
+    /// # Errors
+    /// Gives `tail` back if it is of another pool.
+    pub fn append(&mut self, tail: RxBuf) -> Result<(), RxBuf> {
+        if !Rc::ptr_eq(&self.0.pool, &tail.0.pool) {
+            return Err(tail);
+        }
+        let tail = tail.0.into_raw();
+        let meta = self.0.pool.meta(tail.frame);
+        meta.start.set(tail.start);
+        meta.len.set(tail.len as u16);
+        let mut last = self.0.frame;
+        while self.0.pool.meta(last).next.get() != NIL {
+            last = self.0.pool.meta(last).next.get();
+        }
+        self.0.pool.meta(last).next.set(tail.frame);
+        Ok(())
+    }
+
+    /// Takes the first piece off the chain: (first, rest).
+    pub fn split_first(self) -> (RxBuf, Option<RxBuf>) {
+        let next = self.0.next();
+        if next == NIL {
+            return (self, None);
+        }
+        let meta = self.0.pool.meta(next);
+        let rest = RxBuf(Hold::new(Raw::new(&self.0.pool, next, meta.start.get() as usize, meta.len.get() as usize)));
+        self.0.pool.meta(self.0.frame).next.set(NIL);
+        (self, Some(rest))
+    }
+
+    /// The same frame, to send: no copy. Head-room is whatever lies before the data.
+    #[inline]
+    pub fn into_tx(self) -> TxBuf {
+        TxBuf(self.0)
+    }
+}
+
+impl Frozen {
+    /// Seals bytes `offset .. offset + len` (over all pieces) as descriptors handed to `sink` in order; every one but the last says `more`.
+    /// Returns how many there were.
+    ///
+    /// # Errors
+    /// The range is not within the buffer or a frame already has too many descriptors; then `sink` was not called.
+    pub fn seal_range(&self, offset: usize, len: usize, mut sink: impl FnMut(Sealed)) -> Result<usize, NoSpace> {
+        let cut = |visit: &mut dyn FnMut(Extent, bool)| {
+            let (mut skip, mut left) = (offset, len);
+            for e in self.0.extents() {
+                let from = skip.min(e.len as usize);
+                skip -= from;
+                let n = left.min(e.len as usize - from);
+                if n > 0 {
+                    left -= n;
+                    visit(Extent { frame: e.frame, start: e.start + from as u16, len: n as u16 }, left > 0);
+                }
+                if left == 0 {
+                    break;
+                }
+            }
+            left
+        };
+        let mut fits = true;
+        let left = cut(&mut |e, _| {
+            let state = self.0.pool.meta(e.frame).state.get();
+            fits &= state & QUEUED_MASK < PIECES_MAX * QUEUED_ONE
+                && state / KERNEL_TX_ONE + (state & QUEUED_MASK) / QUEUED_ONE < PIECES_MAX;
+        });
+        if left > 0 || !fits {
+            return Err(NoSpace);
+        }
+        let mut count = 0;
+        cut(&mut |e, more| {
+            let state = &self.0.pool.meta(e.frame).state;
+            state.set(state.get() + QUEUED_ONE);
+            count += 1;
+            sink(Sealed { pool: self.0.pool.clone(), frame: e.frame, start: e.start, len: e.len, more });
+        });
+        Ok(count)
+    }
+}
+
+impl Retained {
+    /// Forgets the first `n` bytes: they were acknowledged.
+    pub fn trim_front(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+
+    /// The frame to write again, when neither a queue nor the kernel holds it.
+    ///
+    /// # Errors
+    /// Gives itself back while they do.
+    pub fn try_exclusive(self) -> Result<TxBuf, Self> {
+        let state = &self.0.pool.meta(self.0.frame).state;
+        if state.get() != RETAINED {
+            return Err(self);
+        }
+        state.set(OWNED);
+        Ok(TxBuf(Hold::new(self.0.into_raw())))
+    }
+}
+
+impl Sealed {
+    /// Number of bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// There are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The packet goes on in the next descriptor.
+    #[inline]
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    /// Says that the packet goes on in the next descriptor.
+    pub fn set_more(&mut self) {
+        self.more = true;
+    }
+
+    /// Hands the descriptor to the kernel: (address, length, more). Only ports call this.
+    #[inline]
+    pub fn post(self) -> (u64, u32, bool) {
+        let state = &self.pool.meta(self.frame).state;
+        // The queued count goes when `self` is dropped here; the frame stays held by the kernel.
+        state.set(state.get() + KERNEL_TX_ONE);
+        (self.pool.address(self.frame, self.start), u32::from(self.len), self.more)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.pool.release(self.frame, QUEUED_ONE);
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frame, start, len, more, pool: _ } = self;
+        write!(f, "Sealed(frame {frame} at {start}, {len} B{})", if *more { ", more" } else { "" })
+    }
+}
