@@ -3,3 +3,4 @@ pub mod buf;
 pub mod port;
 pub mod ring;
 pub mod time;
+pub mod wire;

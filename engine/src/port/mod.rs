@@ -7,6 +7,7 @@
 pub mod mem;
 mod rings;
 
+pub use crate::wire::MacAddr;
 pub use rings::Rings;
 
 use crate::{
@@ -14,23 +15,6 @@ use crate::{
     time::{Duration, Instant},
 };
 use std::{fmt, io, os::fd::RawFd};
-
-/// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// How the kernel's XDP hook runs for a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
