@@ -138,8 +138,7 @@ impl KernelRefusal {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match (self.call, self.errno?) {
             (_, libc::EPERM | libc::EACCES) => {
-                "run as root or with CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON where the verifier asks for it), \
-                 in the user namespace that owns the network namespace"
+                "run as root, or with CAP_BPF and CAP_NET_ADMIN (AF_XDP sockets need CAP_NET_RAW too) of the initial user namespace"
             }
             (Call::LinkCreate(_), libc::EBUSY | libc::EEXIST) => {
                 "another XDP program is attached (`ip link show` gives its id, `bpftool net` its name); stop its owner, \

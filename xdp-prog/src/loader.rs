@@ -13,7 +13,7 @@ use crate::key::{AddressKey, EXPECTED, IpProtocol, MODE_EVERYTHING, OWNED, PortK
 use crate::libbpf_log::LibbpfLog;
 use crate::link::{AttachMode, AttachedMode, Attachment};
 use crate::skeleton::{pass::PassSkelBuilder, steer::SteerSkelBuilder};
-use crate::verdict::Verdicts;
+use crate::verdict::{Verdict, Verdicts};
 
 /// Sizes that are fixed when the program is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,18 +223,20 @@ impl Steer {
         self.attachment.as_ref()
     }
 
-    /// The counters, summed over all CPUs, since [`load`](Self::load). One system call.
+    /// The counters, summed over all CPUs, since [`load`](Self::load). One system call for each, so they are not of one instant.
     ///
     /// # Errors
     /// [`Call::MapLookup`].
     pub fn verdicts(&self) -> Result<Verdicts, SteerError> {
-        let per_cpu = self
-            .verdicts
-            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| SteerError::libbpf(Call::MapLookup("verdicts"), &error, Vec::new()))?;
         let mut verdicts = Verdicts::default();
-        for cpu in per_cpu.iter().flatten() {
-            verdicts.add_cpu(cpu);
+        for verdict in Verdict::ALL {
+            let per_cpu = self
+                .verdicts
+                .lookup_percpu(&(verdict as u32).to_ne_bytes(), MapFlags::ANY)
+                .map_err(|error| SteerError::libbpf(Call::MapLookup("verdicts"), &error, Vec::new()))?;
+            for frames in per_cpu.iter().flatten().filter_map(|cpu| cpu.first_chunk()) {
+                verdicts.add(verdict, u64::from_ne_bytes(*frames));
+            }
         }
         Ok(verdicts)
     }

@@ -109,11 +109,10 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Adds one CPU's `struct verdict_counts`.
-    pub(crate) fn add_cpu(&mut self, counts: &[u8]) {
-        for (sum, bytes) in self.frames.iter_mut().zip(counts.as_chunks::<8>().0) {
-            *sum = sum.wrapping_add(u64::from_ne_bytes(*bytes));
-        }
+    /// Adds one CPU's count.
+    pub(crate) fn add(&mut self, verdict: Verdict, frames: u64) {
+        let sum = &mut self.frames[verdict as usize];
+        *sum = sum.wrapping_add(frames);
     }
 
     /// Frames with this verdict.
@@ -123,7 +122,8 @@ impl Verdicts {
 
     /// Frames that the program saw: the sum of all but [`Verdict::PassedNoSocket`], which is counted in addition.
     pub fn frames(&self) -> u64 {
-        self.frames.iter().sum::<u64>() - self.get(Verdict::PassedNoSocket)
+        let all: u64 = self.frames.iter().sum();
+        all - self.get(Verdict::PassedNoSocket)
     }
 
     /// Name, explaining sentence and value of every counter.
@@ -158,12 +158,11 @@ mod tests {
 
     #[test]
     fn sums_cpus_and_counts_no_socket_once() {
-        let mut cpu = [0; Verdict::COUNT * 8];
-        cpu[..8].copy_from_slice(&5_u64.to_ne_bytes());
-        cpu[12 * 8..].copy_from_slice(&2_u64.to_ne_bytes());
         let mut verdicts = Verdicts::default();
-        verdicts.add_cpu(&cpu);
-        verdicts.add_cpu(&cpu);
+        for _cpu in 0..2 {
+            verdicts.add(Verdict::RedirectedOwned, 5);
+            verdicts.add(Verdict::PassedNoSocket, 2);
+        }
         assert_eq!(verdicts.get(Verdict::RedirectedOwned), 10);
         assert_eq!(verdicts.get(Verdict::PassedNoSocket), 4);
         assert_eq!(verdicts.frames(), 10);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * What the steering program and its loader must agree on. The Rust side (key.rs, verdict.rs) repeats these values; the test
- * `layout` reads this file and compares.
+ * What the steering program and its loader must agree on. The Rust side (key.rs, verdict.rs) repeats these values; their
+ * tests read this file and compare.
  */
 #ifndef FRAMEWIRE_STEER_H
 #define FRAMEWIRE_STEER_H
@@ -52,10 +52,6 @@ enum verdict {
 	PASSED_EXTENSION_HEADERS = 11,
 	PASSED_NO_SOCKET = 12,
 	VERDICT_COUNT = 13,
-};
-
-struct verdict_counts {
-	__u64 frames[VERDICT_COUNT];
 };
 
 #define MAX_ADDRESSES 1024

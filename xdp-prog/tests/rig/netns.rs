@@ -19,9 +19,8 @@ pub fn in_netns<T: Send>(test: impl FnOnce(Veth) -> T + Send) -> Option<T> {
             ip("link add fwa numrxqueues 2 numtxqueues 2 type veth peer name fwb");
             // Keeps the kernel's own multicast out of the counters.
             for interface in ["fwa", "fwb"] {
-                let path = format!("/proc/thread-self/net/../../../sys/net/ipv6/conf/{interface}/disable_ipv6");
-                let _ = std::fs::write(path, "1");
-                ip(&format!("link set {interface} arp off up"));
+                ip(&format!("link set {interface} addrgenmode none"));
+                ip(&format!("link set {interface} up"));
             }
             Some(test(Veth { a_ifindex: ifindex("fwa"), b_ifindex: ifindex("fwb") }))
         });
