@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use libbpf_cargo::SkeletonBuilder;
 
-const INSTALL: &str = "install clang 11 or newer with its BPF target and the kernel headers \
+const INSTALL: &str = "install clang (tested with 14) with its BPF target and the kernel headers \
      (Debian: apt install clang llvm libelf-dev zlib1g-dev linux-libc-dev), or name one in CLANG";
 
 fn main() -> ExitCode {

@@ -163,7 +163,7 @@ impl KernelRefusal {
             }
             (Call::Load, libc::ENOSYS) => "the kernel has no bpf(2), or a seccomp filter hides it",
             (Call::Load, libc::ENOMEM) => {
-                "too little memory for the maps (about 4 MB), or RLIMIT_MEMLOCK before Linux 5.11"
+                "too little memory for the maps (a few MB), or RLIMIT_MEMLOCK before Linux 5.11"
             }
             _ => return None,
         })
