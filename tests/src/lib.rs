@@ -1,6 +1,9 @@
 //! What Framewire's tests stand on beside the engine itself.
 //!
 //! * [`rig`]: two network namespaces joined by a veth pair, processes in them, and the appliance under test.
+//! * [`layering`]: a small scanner of Rust sources, and the table of which room may use which (DESIGN section 1).
 //!
+//! The tests are in `tests/`: `layering.rs` and `tree.rs` read the sources; `veth_*.rs` run against the Linux stack.
 
+pub mod layering;
 pub mod rig;
