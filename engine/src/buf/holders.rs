@@ -43,7 +43,9 @@ macro_rules! holder {
 
             /// Frames that dropping this would let go of.
             pub fn frame_count(&self) -> usize {
-                if self.is_chain() { self.0.extents().count() } else { self.0.frames as usize }
+                // By the links and not by the extents: a piece without bytes holds its frame too.
+                let linked = std::iter::successors(Some(self.0.next()), |&at| Some(self.0.pool.meta(at).next.get()));
+                self.0.frames as usize + linked.take_while(|&at| at != NIL).count()
             }
 
             /// The pieces in order, as slices.
@@ -174,10 +176,11 @@ impl TxBuf {
     /// The finished packet, for an egress queue; its frame is free when the kernel has sent it.
     ///
     /// # Errors
-    /// Gives the buffer back if it is a run or a chain ([`freeze`](Self::freeze) those).
+    /// Gives the buffer back if it is a run or a chain ([`freeze`](Self::freeze) those), or has no bytes: the kernel refuses such a
+    /// descriptor and never completes it (`xp_aligned_validate_desc` in `net/xdp/xsk_queue.h`).
     #[inline]
     pub fn seal(self) -> Result<Sealed, Self> {
-        if !self.is_single() {
+        if !self.is_single() || self.is_empty() {
             return Err(self);
         }
         let raw = self.0.into_raw();
@@ -189,9 +192,9 @@ impl TxBuf {
     /// Prepends `header` and seals; the payload stays readable for a retransmission.
     ///
     /// # Errors
-    /// Gives the buffer back when the header does not fit or it is a run or a chain.
+    /// Gives the buffer back when the header does not fit, it is a run or a chain, or there are no bytes at all.
     pub fn seal_retained(mut self, header: &[u8]) -> Result<(Sealed, Retained), Self> {
-        if !self.is_single() {
+        if !self.is_single() || self.len() + header.len() == 0 {
             return Err(self);
         }
         let (start, len, sum) = (self.0.start, self.0.len, self.0.sum);
@@ -202,6 +205,11 @@ impl TxBuf {
         sealed.pool.set(sealed.frame, RETAINED);
         let kept = Raw { pool: sealed.pool.clone(), frame: sealed.frame, len, start, frames: 1, sum };
         Ok((sealed, Retained(Hold::new(kept))))
+    }
+
+    /// The buffer as a packet received: for a driver that received into a frame it got from the engine.
+    pub fn into_rx(self) -> RxBuf {
+        RxBuf(self.0)
     }
 
     /// No more writing: pieces of it may now be sealed.
@@ -231,11 +239,12 @@ impl RxBuf {
     /// Links `tail` (itself perhaps a chain) behind the last piece.
     ///
     /// # Errors
-    /// Gives `tail` back if it is of another pool.
+    /// Gives `tail` back if it is of another pool, or if either is a run: a link joins single frames.
     pub fn append(&mut self, tail: RxBuf) -> Result<(), RxBuf> {
-        if !Rc::ptr_eq(&self.0.pool, &tail.0.pool) {
+        if !Rc::ptr_eq(&self.0.pool, &tail.0.pool) || self.0.frames != 1 || tail.0.frames != 1 {
             return Err(tail);
         }
+        self.0.sum = 0;
         let tail = tail.0.into_raw();
         let meta = self.0.pool.meta(tail.frame);
         meta.start.set(tail.start);
@@ -249,11 +258,12 @@ impl RxBuf {
     }
 
     /// Takes the first piece off the chain: (first, rest).
-    pub fn split_first(self) -> (RxBuf, Option<RxBuf>) {
+    pub fn split_first(mut self) -> (RxBuf, Option<RxBuf>) {
         let next = self.0.next();
         if next == NIL {
             return (self, None);
         }
+        self.0.sum = 0;
         let meta = self.0.pool.meta(next);
         let rest = RxBuf(Hold::new(Raw::new(&self.0.pool, next, meta.start.get() as usize, meta.len.get() as usize)));
         self.0.pool.meta(self.0.frame).next.set(NIL);

@@ -289,8 +289,8 @@ impl Raw {
         if let Ok(start) = u16::try_from(start) {
             self.start = start;
         } else {
-            // Only a run is that long: the frames that are now in front of the data go back.
-            let skip = start >> self.pool.chunk_shift;
+            // Only a run is that long: the frames that are now in front of the data go back, but never the last, by which the value is known.
+            let skip = (start >> self.pool.chunk_shift).min(self.frames as usize - 1);
             for frame in self.frame..self.frame + skip as u32 {
                 self.pool.release(frame, OWNED);
             }

@@ -56,6 +56,18 @@ impl TxQueue {
         self.pieces.pop_front()
     }
 
+    /// Puts back, in front, what was taken last: for a port that could not pass it on.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn unpop(&mut self, piece: Sealed) -> Result<(), Sealed> {
+        if self.pieces.len() >= self.limit {
+            return Err(piece);
+        }
+        self.pieces.push_front(piece);
+        Ok(())
+    }
+
     /// How many of the first descriptors, `at_most` so many, make up whole packets.
     #[inline]
     pub fn whole_packets(&self, at_most: usize) -> usize {
