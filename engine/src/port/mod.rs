@@ -4,8 +4,11 @@
 //! A port moves buffers between its rings and a worker, knows nothing of what is in them, and belongs to one thread. Calls come in bursts, so
 //! that a `Box<dyn Port>` costs one indirect call for up to 64 packets.
 
+pub mod fault;
 pub mod mem;
+pub mod pcap;
 mod rings;
+pub mod user;
 
 pub use crate::wire::MacAddr;
 pub use rings::Rings;
@@ -95,6 +98,12 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Descriptors that the kernel handed up and that were refused: not lent, out of range, or part of a broken chain.
     pub rx_bad_descriptors: u64,
+    /// Bytes copied into frames because the driver received them into memory of its own.
+    pub rx_copied_bytes: u64,
+    /// Packets that were dropped because no frame was free to copy them into.
+    pub rx_no_frame: u64,
+    /// Packets that were dropped because the driver refused them.
+    pub tx_refused: u64,
     /// Packets that can never be sent: longer than the ring or than the port's pieces.
     pub tx_unsendable: u64,
     /// System calls that woke the kernel to send.
@@ -126,6 +135,9 @@ impl PortStats {
             tx_packets,
             tx_bytes,
             rx_bad_descriptors,
+            rx_copied_bytes,
+            rx_no_frame,
+            tx_refused,
             tx_unsendable,
             tx_kicks,
             tx_kicks_soft_errors,
@@ -143,6 +155,9 @@ impl PortStats {
             ("tx_packets", tx_packets),
             ("tx_bytes", tx_bytes),
             ("rx_bad_descriptors", rx_bad_descriptors),
+            ("rx_copied_bytes", rx_copied_bytes),
+            ("rx_no_frame", rx_no_frame),
+            ("tx_refused", tx_refused),
             ("tx_unsendable", tx_unsendable),
             ("tx_kicks", tx_kicks),
             ("tx_kicks_soft_errors", tx_kicks_soft_errors),
@@ -217,4 +232,46 @@ pub trait Port: fmt::Debug {
 
     /// Stops receiving and hands every frame back: after this the pool's ledger shows nothing with the kernel. Waits at most `patience` for packets that are still to be sent.
     fn close(&mut self, patience: Duration);
+}
+
+impl<P: Port + ?Sized> Port for Box<P> {
+    fn info(&self) -> &PortInfo {
+        (**self).info()
+    }
+
+    fn reap(&mut self) -> usize {
+        (**self).reap()
+    }
+
+    fn refill(&mut self) -> usize {
+        (**self).refill()
+    }
+
+    fn receive(&mut self, now: Instant, out: &mut Vec<RxBuf>, max: usize) -> usize {
+        (**self).receive(now, out, max)
+    }
+
+    fn transmit(&mut self, now: Instant, queue: &mut TxQueue) -> usize {
+        (**self).transmit(now, queue)
+    }
+
+    fn kick(&mut self) -> Result<Kick, PortError> {
+        (**self).kick()
+    }
+
+    fn wait_fd(&self) -> Option<RawFd> {
+        (**self).wait_fd()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        (**self).next_deadline()
+    }
+
+    fn stats(&self) -> PortStats {
+        (**self).stats()
+    }
+
+    fn close(&mut self, patience: Duration) {
+        (**self).close(patience);
+    }
 }
