@@ -44,8 +44,9 @@ macro_rules! holder {
             /// Frames that dropping this would let go of.
             pub fn frame_count(&self) -> usize {
                 // By the links and not by the extents: a piece without bytes holds its frame too.
-                let linked = std::iter::successors(Some(self.0.next()), |&at| Some(self.0.pool.meta(at).next.get()));
-                self.0.frames as usize + linked.take_while(|&at| at != NIL).count()
+                let link = |at: u32| (at != NIL).then_some(at);
+                let linked = std::iter::successors(link(self.0.next()), |&at| link(self.0.pool.meta(at).next.get()));
+                self.0.frames as usize + linked.count()
             }
 
             /// The pieces in order, as slices.
