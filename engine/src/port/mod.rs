@@ -9,6 +9,8 @@ pub mod mem;
 pub mod pcap;
 mod rings;
 pub mod user;
+#[cfg(feature = "af-xdp")]
+pub mod xsk;
 
 pub use crate::wire::MacAddr;
 pub use rings::Rings;
@@ -17,7 +19,7 @@ use crate::{
     buf::{RxBuf, TxQueue},
     time::{Duration, Instant},
 };
-use std::{fmt, io, os::fd::RawFd};
+use std::{fmt, io, os::fd::BorrowedFd};
 
 /// How the kernel's XDP hook runs for a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +220,7 @@ pub trait Port: fmt::Debug {
     fn kick(&mut self) -> Result<Kick, PortError>;
 
     /// A descriptor that becomes readable when packets arrive, for a worker that sleeps; `None`: it has to look.
-    fn wait_fd(&self) -> Option<RawFd> {
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
@@ -259,7 +261,7 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).kick()
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         (**self).wait_fd()
     }
 

@@ -1,0 +1,416 @@
+//! AF_XDP: one socket on one queue of one interface, with a UMEM of its own.
+//!
+//! xsk-rs makes the UMEM and the socket, binds it and keeps the lifetimes. The four rings are mapped a second time from the socket's
+//! descriptor ([`ring::Offsets`](crate::ring::Offsets)) and moved by [`Rings`] alone. The XDP program is somebody else's: it takes the
+//! descriptor ([`XskPort::socket`]) into its XSKMAP and must be detached before the port is closed.
+//!
+//! Here is the edge: this module reads the clock, sleeps while a queue is busy, and makes system calls.
+
+mod config;
+mod error;
+mod features;
+mod netdev;
+mod socket;
+
+pub use config::{BusyPoll, MultiBuffer, Wakeup, XdpMode, XskConfig, ZeroCopy};
+pub use error::XskError;
+pub use netdev::LinkState;
+
+use self::{
+    features::Features,
+    netdev::Netdev,
+    socket::{Socket, UmemMemory},
+};
+use super::{CopyMode, DriverMode, Kick, Port, PortError, PortInfo, PortStats, Rings};
+use crate::{
+    buf::{Pool, Region, RxBuf, TxQueue},
+    ring::Offsets,
+    time::{Duration, Instant},
+};
+use caps::{CapSet, Capability};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    thread, time,
+};
+use xsk_rs::config::BindFlags;
+
+/// Descriptors of one packet in copy mode: the kernel takes one more than `MAX_SKB_FRAGS` (17 unless configured higher), but only of drivers
+/// that accept a linear part (`xsk_build_skb` in `net/xdp/xsk.c`).
+const COPY_PIECES_MAX: usize = 17;
+
+/// `sendto` calls in one kick. In copy mode a call sends at most 32 packets before Linux 6.18. Too low: the TX ring fills up;
+/// too high: one kick delays the turn.
+const CALLS_PER_KICK_MAX: u32 = 8;
+
+/// Packets that one `sendto` may send where the kernel lets us choose (copy mode, Linux 6.18): as many as that many calls of 32.
+const TX_BUDGET_PACKETS: u32 = 256;
+
+/// Pause between two looks at the completion ring while closing.
+const CLOSE_PAUSE: time::Duration = time::Duration::from_micros(50);
+
+#[derive(Debug)]
+struct Open {
+    // Dropped first: the rings' mappings keep the socket open.
+    rings: Rings,
+    socket: Socket,
+}
+
+/// An AF_XDP socket and its frames.
+///
+/// Dropping it closes it without patience.
+#[derive(Debug)]
+pub struct XskPort {
+    info: PortInfo,
+    config: XskConfig,
+    netdev: Netdev,
+    pool: Pool,
+    wakeup: Wakeup,
+    /// Every kick also polls the device.
+    busy_polling: bool,
+    open: Option<Open>,
+    /// Counts of a closed port.
+    last_stats: PortStats,
+}
+
+impl XskPort {
+    /// Makes a UMEM and a socket on the queue, and a pool of the UMEM's frames. To be called on the thread that will use them, in the
+    /// interface's network namespace.
+    ///
+    /// What is only preferred and cannot be had is said in [`PortInfo::fallback`].
+    ///
+    /// # Errors
+    /// A configuration that contradicts itself, an interface or queue that is not there, a missing capability, or the kernel's refusal.
+    pub fn open(config: XskConfig) -> Result<(Self, Pool), XskError> {
+        config.validate()?;
+        if matches!(caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW), Ok(false)) {
+            let (interface, queue) = (config.interface.clone(), config.queue);
+            return Err(XskError::MissingCapability { interface, queue, capability: "CAP_NET_RAW" });
+        }
+        let netdev = Netdev::open(&config.interface, config.queue)?;
+        if let Some(queues) = netdev.queues().filter(|&queues| config.queue >= queues) {
+            return Err(XskError::NoQueue { interface: config.interface, queue: config.queue, queues });
+        }
+        let features = Features::of(netdev.ifindex).ok();
+        let Bound { memory, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features)?;
+
+        let refused = |call, source, advice| XskError::Refused {
+            call,
+            interface: config.interface.clone(),
+            queue: config.queue,
+            source,
+            advice,
+        };
+        let zero_copy =
+            socket.is_zero_copy().map_err(|e| refused("getsockopt(XDP_OPTIONS)", e, "Linux 5.3 or newer is needed"))?;
+        let mut busy_polling = false;
+        match config.busy_poll {
+            Some(_) if !zero_copy => fallbacks.push("no busy polling: the socket copies".into()),
+            Some(busy_poll) => match socket.set_busy_poll(busy_poll) {
+                Ok(()) => busy_polling = true,
+                Err(e) => fallbacks.push(format!("no busy polling: setsockopt(SO_PREFER_BUSY_POLL): {e}")),
+            },
+            None => {}
+        }
+        if !zero_copy {
+            // Before 6.18 there is no such option: several calls of 32 do the same.
+            let _ = socket.set_tx_budget(TX_BUDGET_PACKETS.min(config.tx_ring_entries));
+        }
+
+        let offsets = Offsets::of(socket.as_fd())?;
+        // SAFETY: the sizes are those that the rings were made with just now, and xsk-rs's own handles on them are never used.
+        let (rx, tx, fill, completion) = unsafe {
+            (
+                offsets.rx(socket.as_fd(), config.rx_ring_entries)?,
+                offsets.tx(socket.as_fd(), config.tx_ring_entries)?,
+                offsets.fill(socket.as_fd(), config.fill_ring_entries)?,
+                offsets.completion(socket.as_fd(), config.completion_ring_entries)?,
+            )
+        };
+        let UmemMemory { umem, base, pages, fallback } = memory;
+        fallbacks.extend(fallback);
+        // SAFETY: the UMEM is mapped with this many bytes at `base` as long as a clone of `umem` lives, on pages; nothing but the pool
+        // touches it from here on, as xsk-rs's frame descriptors are gone.
+        let region =
+            unsafe { Region::external(base, config.frames as usize, config.chunk_bytes, pages, Box::new(umem)) }?;
+        let pool = Pool::new(region, config.pool);
+        let info = PortInfo {
+            name: config.interface.clone(),
+            kind: "xsk",
+            mac: netdev.mac,
+            mtu: netdev.mtu,
+            queue: config.queue,
+            driver: match config.xdp_mode {
+                XdpMode::Native => DriverMode::Native,
+                XdpMode::Generic => DriverMode::Generic,
+            },
+            copy: if zero_copy { CopyMode::ZeroCopy } else { CopyMode::Copy },
+            tx_pieces_max: match (multi_buffer, zero_copy) {
+                (false, _) => 1,
+                (true, false) => COPY_PIECES_MAX,
+                (true, true) => features.map_or(1, |f| f.zero_copy_pieces_max.max(1) as usize),
+            },
+            fallback: (!fallbacks.is_empty()).then(|| fallbacks.join("; ")),
+        };
+        let rings = Rings::new(pool.clone(), rx, tx, fill, completion);
+        let port = Self {
+            info,
+            netdev,
+            pool: pool.clone(),
+            wakeup: config.wakeup,
+            busy_polling,
+            open: Some(Open { rings, socket }),
+            last_stats: PortStats::default(),
+            config,
+        };
+        Ok((port, pool))
+    }
+
+    /// The interface's index, to attach the XDP program to.
+    pub fn ifindex(&self) -> u32 {
+        self.netdev.ifindex
+    }
+
+    /// Whether the link carries packets now.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    pub fn link_state(&self) -> io::Result<LinkState> {
+        self.netdev.link_state()
+    }
+
+    /// Notes how the XDP program came to be attached, for [`PortInfo::driver`].
+    pub fn set_driver_mode(&mut self, driver: DriverMode) {
+        self.info.driver = driver;
+    }
+
+    /// The socket, for the XSKMAP and for `poll`; `None` once it is closed.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(|open| open.socket.as_fd())
+    }
+
+    /// Waits until the device has let go of the frames of a zero-copy queue: the kernel unbinds it some time after the socket is closed, and
+    /// until then a new socket finds the queue busy.
+    fn wait_for_device(&self) -> bool {
+        let mut probe = self.config.clone();
+        probe.frames = 1;
+        let Ok(memory) = UmemMemory::new(&probe) else { return false };
+        Socket::bind(&probe, &memory.umem, BindFlags::XDP_COPY).is_ok()
+    }
+}
+
+/// The errors after which the same call is to be made again later.
+fn is_soft(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN | libc::ENOMEM | libc::EINTR)
+    )
+}
+
+struct Bound {
+    memory: UmemMemory,
+    socket: Socket,
+    multi_buffer: bool,
+    fallbacks: Vec<String>,
+}
+
+/// Binds as well as the configuration prefers: zero-copy before copy, with multi-buffer before without.
+fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Result<Bound, XskError> {
+    let mut fallbacks = Vec::new();
+    let mtu_max = config.single_buffer_mtu_max();
+    let multi_buffer_needed = |reason: String| XskError::MultiBufferNeeded {
+        interface: config.interface.clone(),
+        queue: config.queue,
+        mtu: netdev.mtu,
+        mtu_max,
+        chunk_bytes: config.chunk_bytes,
+        reason,
+    };
+    let modes: &[CopyMode] = match config.zero_copy {
+        ZeroCopy::Required => &[CopyMode::ZeroCopy],
+        ZeroCopy::Off => &[CopyMode::Copy],
+        ZeroCopy::Prefer if config.xdp_mode == XdpMode::Generic => {
+            fallbacks.push("copy: generic XDP has no zero-copy".into());
+            &[CopyMode::Copy]
+        }
+        ZeroCopy::Prefer if features.is_some_and(|f| !f.zero_copy()) => {
+            fallbacks.push("copy: the driver has no AF_XDP zero-copy".into());
+            &[CopyMode::Copy]
+        }
+        ZeroCopy::Prefer => &[CopyMode::ZeroCopy, CopyMode::Copy],
+    };
+    let fits = netdev.mtu <= mtu_max;
+    let gathers: &[bool] = match config.multi_buffer {
+        MultiBuffer::Always => &[true],
+        MultiBuffer::Auto if fits => &[true, false],
+        MultiBuffer::Auto => &[true],
+        MultiBuffer::Off if fits => &[false],
+        MultiBuffer::Off => return Err(multi_buffer_needed("multi_buffer is \"off\"".into())),
+    };
+    let mut last = XskError::Config { field: "zero_copy", problem: "leaves nothing to try".into() };
+    for &mode in modes {
+        for &multi_buffer in gathers {
+            let mut flags = match mode {
+                CopyMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+                CopyMode::Copy => BindFlags::XDP_COPY,
+            };
+            flags.set(BindFlags::XDP_USE_NEED_WAKEUP, config.wakeup == Wakeup::OnRequest);
+            flags.set(BindFlags::XDP_USE_SG, multi_buffer);
+            // A UMEM remembers flags of a refused bind: each try has a fresh one.
+            let memory = UmemMemory::new(config)?;
+            match Socket::bind(config, &memory.umem, flags) {
+                Ok(socket) => return Ok(Bound { memory, socket, multi_buffer, fallbacks }),
+                Err(e) if matches!(e.errno(), libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV) => {
+                    return Err(e.into_xsk_error(config));
+                }
+                Err(e) => {
+                    let with = if multi_buffer { " with XDP_USE_SG" } else { "" };
+                    let what = match mode {
+                        CopyMode::ZeroCopy => "zero-copy",
+                        CopyMode::Copy => "copy",
+                    };
+                    fallbacks.push(format!("{what}{with} refused: {}", e.source));
+                    last = e.into_xsk_error(config);
+                }
+            }
+        }
+    }
+    if config.zero_copy == ZeroCopy::Required {
+        let (interface, queue) = (config.interface.clone(), config.queue);
+        return Err(XskError::ZeroCopyRefused { interface, queue, reason: fallbacks.join("; ") });
+    }
+    if !fits {
+        return Err(multi_buffer_needed(fallbacks.join("; ")));
+    }
+    Err(last)
+}
+
+impl Open {
+    /// Lets the kernel look at the fill ring if it asks for that, or poll the device.
+    fn wake_receiving(&mut self, poll: bool) -> io::Result<()> {
+        if !poll && !self.rings.fill_needs_wakeup() {
+            return Ok(());
+        }
+        self.rings.stats.rx_wakeups += 1;
+        match self.socket.wake_rx() {
+            Err(e) if !is_soft(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Calls the kernel until it has taken the whole TX ring, takes no more, or needs no call; true if the ring is empty.
+    fn wake_sending(&mut self, wakeup: Wakeup) -> io::Result<bool> {
+        let mut outstanding = self.rings.tx_outstanding();
+        for _ in 0..CALLS_PER_KICK_MAX {
+            if outstanding == 0 {
+                break;
+            }
+            if wakeup == Wakeup::OnRequest && !self.rings.tx_needs_wakeup() {
+                break;
+            }
+            self.rings.stats.tx_kicks += 1;
+            match self.socket.wake_tx() {
+                Ok(()) => {}
+                Err(e) if is_soft(&e) => self.rings.stats.tx_kicks_soft_errors += 1,
+                Err(e) => return Err(e),
+            }
+            let before = std::mem::replace(&mut outstanding, self.rings.tx_outstanding());
+            if outstanding >= before {
+                break;
+            }
+        }
+        Ok(outstanding == 0)
+    }
+
+    fn stats(&self) -> PortStats {
+        let mut stats = self.rings.stats;
+        if let Some(kernel) = self.socket.statistics() {
+            stats.kernel_rx_dropped = kernel.rx_dropped();
+            stats.kernel_rx_invalid_descs = kernel.rx_invalid_descs();
+            stats.kernel_tx_invalid_descs = kernel.tx_invalid_descs();
+            stats.kernel_rx_ring_full = kernel.rx_ring_full();
+            stats.kernel_rx_fill_ring_empty = kernel.rx_fill_ring_empty_descs();
+            stats.kernel_tx_ring_empty = kernel.tx_ring_empty_descs();
+        }
+        stats
+    }
+}
+
+/// A closed port has nothing, takes nothing and sends nothing.
+impl Port for XskPort {
+    fn info(&self) -> &PortInfo {
+        &self.info
+    }
+
+    fn reap(&mut self) -> usize {
+        self.open.as_mut().map_or(0, |open| open.rings.reap())
+    }
+
+    fn refill(&mut self) -> usize {
+        self.open.as_mut().map_or(0, |open| open.rings.refill())
+    }
+
+    fn receive(&mut self, _now: Instant, out: &mut Vec<RxBuf>, max: usize) -> usize {
+        self.open.as_mut().map_or(0, |open| open.rings.receive(out, max))
+    }
+
+    fn transmit(&mut self, _now: Instant, queue: &mut TxQueue) -> usize {
+        self.open.as_mut().map_or(0, |open| open.rings.transmit(queue))
+    }
+
+    fn kick(&mut self) -> Result<Kick, PortError> {
+        let Some(open) = &mut self.open else { return Ok(Kick::Idle) };
+        let result = match open.wake_receiving(self.busy_polling) {
+            Ok(()) => open.wake_sending(self.wakeup).map_err(|e| ("sendto", e)),
+            Err(e) => Err(("recvfrom", e)),
+        };
+        match result {
+            Ok(true) => Ok(Kick::Idle),
+            Ok(false) => Ok(Kick::Pending),
+            Err((call, source)) => Err(PortError { interface: self.info.name.clone(), call, source }),
+        }
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket()
+    }
+
+    fn stats(&self) -> PortStats {
+        self.open.as_ref().map_or(self.last_stats, Open::stats)
+    }
+
+    /// Detach the XDP program first. What is not sent within `patience` (a link that is down, say) is given up; in copy mode the kernel
+    /// may then still be sending a frame that is free again.
+    fn close(&mut self, patience: Duration) {
+        let deadline = time::Instant::now().checked_add(patience);
+        while self.open.as_ref().is_some_and(|open| open.rings.in_flight() > 0) {
+            if self.reap() > 0 {
+                continue;
+            }
+            // A broken port completes nothing more.
+            if self.kick().is_err() || deadline.is_some_and(|deadline| time::Instant::now() >= deadline) {
+                break;
+            }
+            if self.reap() == 0 {
+                thread::sleep(CLOSE_PAUSE);
+            }
+        }
+        let Some(open) = self.open.take() else { return };
+        self.last_stats = open.stats();
+        let Open { rings, mut socket } = open;
+        drop(rings);
+        if let Err(error) = socket.close() {
+            tracing::error!(interface = %self.info, %error, "dup3 over the AF_XDP socket: its frames stay with the kernel");
+        } else if self.info.copy == CopyMode::ZeroCopy && !self.wait_for_device() {
+            tracing::error!(interface = %self.info, "the device does not let go of the queue: its frames stay with the kernel");
+        } else {
+            self.pool.reclaim_from_kernel();
+        }
+    }
+}
+
+impl Drop for XskPort {
+    fn drop(&mut self) {
+        self.close(Duration::ZERO);
+    }
+}
