@@ -32,7 +32,7 @@ pub enum XdpMode {
 /// Whether packets may consist of several descriptors (`XDP_USE_SG`, Linux 6.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MultiBuffer {
-    /// If the kernel (and, with zero-copy, the driver) can. It costs nothing where packets have one descriptor.
+    /// If the kernel (and, with zero-copy, the driver) can. It costs packets of one descriptor nothing (measured on veth).
     #[default]
     Auto,
     /// Refuse to open without.

@@ -20,7 +20,7 @@ use xsk_rs::{
 /// What an explicit huge page holds.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// `XDP_MAX_TX_SKB_BUDGET` (`include/uapi/linux/if_xdp.h`, Linux 6.18): packets that one `sendto` sends in copy mode, 32 by default.
+/// `XDP_MAX_TX_SKB_BUDGET` (`include/uapi/linux/if_xdp.h`; Linux 6.18 has it): packets that one `sendto` sends in copy mode, 32 by default.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
 /// `SO_PREFER_BUSY_POLL` and `SO_BUSY_POLL_BUDGET` (`include/uapi/asm-generic/socket.h`, Linux 5.11).
