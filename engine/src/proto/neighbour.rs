@@ -161,18 +161,24 @@ pub struct NeighbourCounters {
     pub full: u64,
 }
 
-/// How readily an entry is given up for another, the readiest first.
+/// The list that an entry is in. All in one list have the same time to stay, so each is in the order of deadlines as well as of last use. The first four may
+/// be given up for others, in this order.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Failed, or made for a request and never used: a flood of spoofed requests finds its own entries here.
-    Cheap,
-    /// Used, but not lately.
+enum Kind {
+    Failed,
+    /// Stale, made for a request and never used: a flood of spoofed requests finds its own entries here.
+    Unused,
+    /// Stale.
     Idle,
-    /// Being asked for by us.
-    Pending,
-    /// In use, or configured: never.
-    Kept,
+    Incomplete,
+    Probe,
+    Delay,
+    Reachable,
+    /// In no list.
+    Static,
 }
+
+const KINDS: usize = Kind::Static as usize;
 
 struct Entry<P> {
     ip: Ipv4Addr,
@@ -180,11 +186,9 @@ struct Entry<P> {
     state: NeighbourState,
     /// Somebody sent to it.
     used: bool,
-    class: Class,
+    kind: Kind,
     link: Link,
     deadline: Option<Instant>,
-    /// When the caller's timer fires, as far as [`Neighbours::arm`] knows.
-    armed: Option<Instant>,
     parked: VecDeque<P>,
 }
 
@@ -198,8 +202,9 @@ pub struct Neighbours<P> {
     by_ip: HashMap<Ipv4Addr, usize, RandomState>,
     entries: Vec<Entry<P>>,
     free: Vec<usize>,
-    /// Entries of the classes that may be given up, least recently used first.
-    evictable: [List; Class::Kept as usize],
+    lists: [List; KINDS],
+    /// When the caller's timer fires.
+    armed: Option<Instant>,
     parked: usize,
     epoch: u64,
     counters: NeighbourCounters,
@@ -214,17 +219,18 @@ impl<P> Neighbours<P> {
             by_ip: HashMap::with_hasher(RandomState::with_seeds(a, b, c, d)),
             entries: Vec::new(),
             free: Vec::new(),
-            evictable: [List::EMPTY; Class::Kept as usize],
+            lists: [List::EMPTY; KINDS],
+            armed: None,
             parked: 0,
             epoch: 0,
             counters: NeighbourCounters::default(),
         }
     }
 
-    /// Where to send a packet for `ip`. Counts as use; [`arm`](Self::arm) afterwards.
+    /// Where to send a packet for `ip`. Counts as use. [`arm`](Self::arm) afterwards.
     pub fn lookup(&mut self, ip: Ipv4Addr, now: Instant) -> Lookup {
         let Some(&at) = self.by_ip.get(&ip) else {
-            let Some(at) = self.create(ip, Class::Pending) else { return Lookup::Full };
+            let Some(at) = self.create(ip, Kind::Incomplete) else { return Lookup::Full };
             return self.ask(at, now);
         };
         self.entries[at].used = true;
@@ -285,7 +291,7 @@ impl<P> Neighbours<P> {
         }
         let Some(&at) = self.by_ip.get(&ip) else {
             return match how {
-                Learned::Request => match self.create(ip, Class::Idle) {
+                Learned::Request => match self.create(ip, Kind::Idle) {
                     Some(at) => {
                         self.entries[at].mac = mac;
                         self.enter(at, NeighbourState::Stale, now);
@@ -353,7 +359,7 @@ impl<P> Neighbours<P> {
     pub fn add_static(&mut self, ip: Ipv4Addr, mac: MacAddr) -> Result<(), TableFull> {
         let at = match self.by_ip.get(&ip) {
             Some(&at) => at,
-            None => self.create(ip, Class::Pending).ok_or(TableFull)?,
+            None => self.create(ip, Kind::Incomplete).ok_or(TableFull)?,
         };
         let entry = &mut self.entries[at];
         self.parked -= entry.parked.len();
@@ -374,13 +380,19 @@ impl<P> Neighbours<P> {
         }
     }
 
-    /// A timer for `ip` fired. Packets that will not be sent go to `dropped`. [`arm`](Self::arm) afterwards.
+    /// An entry whose deadline is over, for [`on_timer`](Self::on_timer). Call both until `None`, then [`arm`](Self::arm).
+    pub fn due(&mut self, now: Instant) -> Option<Ipv4Addr> {
+        if self.armed.is_some_and(|armed| armed <= now) {
+            self.armed = None;
+        }
+        let mut first = self.lists.iter().filter_map(List::front).map(|at| &self.entries[at]);
+        first.find(|entry| entry.deadline.is_some_and(|deadline| deadline <= now)).map(|entry| entry.ip)
+    }
+
+    /// Does what is due for `ip`; packets that will not be sent go to `dropped`. Nothing happens before the deadline.
     pub fn on_timer(&mut self, ip: Ipv4Addr, now: Instant, dropped: &mut Vec<P>) -> TimerAction {
         let Some(&at) = self.by_ip.get(&ip) else { return TimerAction::None };
-        let entry = &mut self.entries[at];
-        if entry.armed.is_some_and(|armed| armed <= now) {
-            entry.armed = None;
-        }
+        let entry = &self.entries[at];
         if entry.deadline.is_none_or(|deadline| now < deadline) {
             return TimerAction::None;
         }
@@ -422,17 +434,16 @@ impl<P> Neighbours<P> {
         }
     }
 
-    /// When a timer for `ip` must fire that is not armed yet; the caller arms it. Called after everything that says so, it keeps one timer per
-    /// entry, or two for a moment when the deadline came nearer: arming at every [`deadline`](Self::deadline) instead would let whoever sends ARP
-    /// packets pile up timers.
-    pub fn arm(&mut self, ip: Ipv4Addr) -> Option<Instant> {
-        let entry = &mut self.entries[*self.by_ip.get(&ip)?];
-        let deadline = entry.deadline?;
-        if entry.armed.is_some_and(|armed| armed <= deadline) {
+    /// When to call [`due`](Self::due), unless an earlier answer of this comes no later. One timer does for all entries: timers cannot be cancelled, so one
+    /// per entry would let whoever sends ARP requests pile them up.
+    pub fn arm(&mut self) -> Option<Instant> {
+        let first = self.lists.iter().filter_map(List::front);
+        let deadline = first.filter_map(|at| self.entries[at].deadline).min()?;
+        if self.armed.is_some_and(|armed| armed <= deadline) {
             return None;
         }
-        entry.armed = Some(deadline);
-        entry.armed
+        self.armed = Some(deadline);
+        self.armed
     }
 
     /// When [`on_timer`](Self::on_timer) has something to do for `ip`; it may move either way.
@@ -481,40 +492,40 @@ impl<P> Neighbours<P> {
         Lookup::Start
     }
 
-    /// Puts an entry into a state, with the deadline and the place in the order of eviction that go with it.
+    /// Puts an entry into a state, with the deadline and the list that go with it.
     fn enter(&mut self, at: usize, state: NeighbourState, now: Instant) {
         let NeighbourConfig { reachable, stale_to_gone, delay_first_probe, retransmit, failed_hold, .. } = self.config;
         let used = self.entries[at].used;
-        let (lasts, class) = match state {
-            NeighbourState::Incomplete(_) => (Some(retransmit), Class::Pending),
-            NeighbourState::Reachable => (Some(reachable), Class::Kept),
-            NeighbourState::Stale => (Some(stale_to_gone), if used { Class::Idle } else { Class::Cheap }),
-            NeighbourState::Delay => (Some(delay_first_probe), Class::Kept),
-            NeighbourState::Probe(_) => (Some(retransmit), Class::Kept),
-            NeighbourState::Failed => (Some(failed_hold), Class::Cheap),
-            NeighbourState::Static => (None, Class::Kept),
+        let (lasts, kind) = match state {
+            NeighbourState::Incomplete(_) => (Some(retransmit), Kind::Incomplete),
+            NeighbourState::Reachable => (Some(reachable), Kind::Reachable),
+            NeighbourState::Stale => (Some(stale_to_gone), if used { Kind::Idle } else { Kind::Unused }),
+            NeighbourState::Delay => (Some(delay_first_probe), Kind::Delay),
+            NeighbourState::Probe(_) => (Some(retransmit), Kind::Probe),
+            NeighbourState::Failed => (Some(failed_hold), Kind::Failed),
+            NeighbourState::Static => (None, Kind::Static),
         };
         self.unlink(at);
         let entry = &mut self.entries[at];
         entry.state = state;
         entry.deadline = lasts.map(|lasts| now + lasts);
-        entry.class = class;
-        if let Some(list) = self.evictable.get_mut(class as usize) {
+        entry.kind = kind;
+        if let Some(list) = self.lists.get_mut(kind as usize) {
             list.push_back(&mut self.entries, at, link);
         }
     }
 
     fn unlink(&mut self, at: usize) {
-        if let Some(list) = self.evictable.get_mut(self.entries[at].class as usize) {
+        if let Some(list) = self.lists.get_mut(self.entries[at].kind as usize) {
             list.unlink(&mut self.entries, at, link);
         }
-        self.entries[at].class = Class::Kept;
+        self.entries[at].kind = Kind::Static;
     }
 
-    /// A new entry, giving up another of a class up to `class` if there must be room. The caller lets it enter a state.
-    fn create(&mut self, ip: Ipv4Addr, class: Class) -> Option<usize> {
+    /// A new entry, giving up another of a kind up to `up_to` if there must be room. The caller lets it enter a state.
+    fn create(&mut self, ip: Ipv4Addr, up_to: Kind) -> Option<usize> {
         if self.by_ip.len() >= self.config.entries_max {
-            let Some(victim) = self.evictable.iter().take(class as usize + 1).find_map(List::front) else {
+            let Some(victim) = self.lists.iter().take(up_to as usize + 1).find_map(List::front) else {
                 self.counters.full += 1;
                 return None;
             };
@@ -532,10 +543,9 @@ impl<P> Neighbours<P> {
             mac: MacAddr::default(),
             state: NeighbourState::Failed,
             used: false,
-            class: Class::Kept,
+            kind: Kind::Static,
             link: Link::LOOSE,
             deadline: None,
-            armed: None,
             parked,
         };
         match self.entries.get_mut(at) {

@@ -50,12 +50,13 @@ fn check_invariants(n: &Neighbours<u32>) {
         assert!(view.parked <= parked_per_entry_max);
         assert!(view.parked == 0 || matches!(view.state, NeighbourState::Incomplete(_)), "{view:?}");
     }
-    let listed: usize = n
-        .evictable
-        .iter()
-        .map(|list| std::iter::successors(list.front(), |&at| n.entries[at].link.next()).count())
-        .sum();
-    assert_eq!(listed, n.by_ip.values().filter(|&&at| n.entries[at].class != Class::Kept).count());
+    let mut listed = 0;
+    for list in &n.lists {
+        let order: Vec<usize> = std::iter::successors(list.front(), |&at| n.entries[at].link.next()).collect();
+        assert!(order.windows(2).all(|w| n.entries[w[0]].deadline <= n.entries[w[1]].deadline));
+        listed += order.len();
+    }
+    assert_eq!(listed, n.iter().filter(|view| view.state != NeighbourState::Static).count());
     for (&ip, &at) in &n.by_ip {
         let entry = &n.entries[at];
         assert_eq!(entry.ip, ip);
@@ -236,7 +237,7 @@ fn configured_entries_stay() {
         assert_eq!(learn(&mut n, ip(2), MAC_B, how, at(5)).0, Change::None);
     }
     n.confirm(A, at(6));
-    assert_eq!((n.deadline(A), n.arm(A)), (None, None));
+    assert_eq!((n.deadline(A), n.arm()), (None, None));
     assert_eq!(fire(&mut n, A, at(u64::from(u32::MAX))).0, TimerAction::None);
     assert_eq!(n.lookup(A, at(7)), Lookup::Known(MAC_A));
     let epoch = n.epoch();
@@ -309,27 +310,34 @@ fn our_own_lookups_evict_in_order() {
 }
 
 #[test]
-fn one_timer_per_entry() {
+fn one_timer_serves_all() {
     let mut n = cache(NeighbourConfig::default());
+    assert_eq!((n.arm(), n.due(at(0))), (None, None));
     n.lookup(A, at(0));
-    assert_eq!(n.arm(A), Some(at(1000)));
-    assert_eq!(n.arm(A), None);
+    assert_eq!((n.arm(), n.arm()), (Some(at(1000)), None));
     learn(&mut n, A, MAC_A, Learned::Reply, at(10));
-    assert_eq!(n.arm(A), None, "the one that is armed fires early and is moved on then");
-    assert_eq!(fire(&mut n, A, at(1000)).0, TimerAction::None);
-    assert_eq!(n.arm(A), Some(at(30_010)));
-    fire(&mut n, A, at(30_010));
-    assert_eq!(n.arm(A), Some(at(630_010)));
-    n.lookup(A, at(31_000));
-    assert_eq!(n.arm(A), Some(at(36_000)), "nearer than the one that is armed");
-    fire(&mut n, A, at(36_000));
-    assert_eq!(n.arm(A), Some(at(37_000)));
-    learn(&mut n, A, MAC_A, Learned::Reply, at(36_500));
-    // A stray timer of an earlier life, while another is armed, does not multiply.
-    assert_eq!(fire(&mut n, A, at(36_600)).0, TimerAction::None);
-    assert_eq!(n.arm(A), None);
-    assert_eq!(fire(&mut n, A, at(37_000)).0, TimerAction::None);
-    assert_eq!(n.arm(A), Some(at(66_500)));
+    assert_eq!(n.arm(), None, "the one that is armed fires early and is moved on then");
+    assert_eq!((n.due(at(1000)), n.arm()), (None, Some(at(30_010))));
+    n.lookup(B, at(2000));
+    assert_eq!(n.arm(), Some(at(3000)), "nearer than the one that is armed");
+    assert_eq!(n.due(at(3000)), Some(B));
+    assert_eq!(fire(&mut n, B, at(3000)).0, TimerAction::Broadcast);
+    assert_eq!((n.due(at(3000)), n.arm()), (None, Some(at(4000))));
+    learn(&mut n, B, MAC_B, Learned::Reply, at(3500));
+    assert_eq!((n.due(at(30_010)), n.due(at(30_009))), (Some(A), None));
+    assert_eq!(fire(&mut n, A, at(30_010)).0, TimerAction::None);
+    assert_eq!((n.due(at(30_010)), n.arm()), (None, Some(at(33_500))));
+}
+
+/// A flood leaves no timers behind, although entries come and go with each packet.
+#[test]
+fn a_flood_arms_one_timer() {
+    let mut n = cache(NeighbourConfig { entries_max: 8, ..NeighbourConfig::default() });
+    let armed = (0..100_000).filter(|&i| {
+        learn(&mut n, ip(i), MAC_B, Learned::Request, at(u64::from(i) / 1000));
+        n.arm().is_some()
+    });
+    assert_eq!(armed.count(), 1);
 }
 
 #[derive(Clone, Debug)]
@@ -364,15 +372,13 @@ proptest! {
         let config = NeighbourConfig { entries_max, parked_per_entry_max: per_entry, parked_total_max: total, ..NeighbourConfig::default() };
         let mut n = cache(config);
         let mut now = at(0);
-        let mut timers: Vec<(Instant, Ipv4Addr)> = Vec::new();
+        let mut timers: Vec<Instant> = Vec::new();
         let mut cached = std::collections::HashMap::<Ipv4Addr, (u64, MacAddr)>::new();
         let (mut given, mut returned) = (0u64, 0u64);
         for op in ops {
             let mut out = Vec::new();
-            let mut touched = None;
             match op {
                 Op::Lookup(i) => {
-                    touched = Some(ip(i));
                     let known = n.lookup(ip(i), now);
                     prop_assert!(n.len() == entries_max || known != Lookup::Full);
                     if let Lookup::Known(mac) = known {
@@ -384,11 +390,9 @@ proptest! {
                     returned += u64::from(n.park(ip(i), 0).is_err());
                 }
                 Op::Learn(i, mac, how) => {
-                    touched = Some(ip(i));
                     n.learn(ip(i), MacAddr([2, 0, 0, 0, 0, mac]), how, now, &mut out);
                 }
                 Op::Confirm(i) => {
-                    touched = Some(ip(i));
                     n.confirm(ip(i), now);
                 }
                 Op::Static(i) => {
@@ -398,21 +402,22 @@ proptest! {
                 Op::Remove(i) => n.remove(ip(i), &mut out),
                 Op::Wait(ms) => {
                     now = now + Duration::from_millis(ms);
-                    while let Some(due) = timers.iter().position(|&(at, _)| at <= now) {
-                        let (_, ip) = timers.swap_remove(due);
-                        let action = n.on_timer(ip, now, &mut out);
-                        prop_assert!(action != TimerAction::Expired || state(&n, ip).is_none());
-                        timers.extend(n.arm(ip).map(|at| (at, ip)));
+                    if timers.iter().any(|&timer| timer <= now) {
+                        timers.retain(|&timer| timer > now);
+                        while let Some(ip) = n.due(now) {
+                            let action = n.on_timer(ip, now, &mut out);
+                            prop_assert!(action != TimerAction::Expired || state(&n, ip).is_none());
+                        }
                     }
                 }
             }
-            timers.extend(touched.and_then(|ip| n.arm(ip)).map(|at| (at, touched.unwrap_or(A))));
+            timers.extend(n.arm());
             returned += out.len() as u64;
             check_invariants(&n);
             prop_assert_eq!(given, returned + n.parked() as u64 + n.counters().parked_dropped);
             for view in n.iter().filter(|view| view.state != NeighbourState::Static) {
-                let due = n.deadline(view.ip);
-                prop_assert!(timers.iter().any(|&(at, ip)| ip == view.ip && Some(at) <= due), "{:?} without a timer", view);
+                let deadline = n.deadline(view.ip);
+                prop_assert!(deadline > Some(now) && timers.iter().any(|&timer| Some(timer) <= deadline), "{:?}", view);
             }
             for (ip, (epoch, mac)) in &cached {
                 if *epoch == n.epoch() {
