@@ -114,6 +114,12 @@ impl TxBuf {
         self.0.span() - self.0.start as usize
     }
 
+    /// Bytes free in front of the data.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.0.start as usize
+    }
+
     /// Says how many bytes it has. Bytes that nobody wrote since the frame was last free have old contents.
     ///
     /// # Errors
@@ -237,6 +243,17 @@ impl RxBuf {
         self.0.truncate(n);
     }
 
+    /// Takes back `n` bytes in front of the data, such as headers that were [advanced](Self::advance) over; false if the frame has not so many.
+    pub fn retreat(&mut self, n: usize) -> bool {
+        if n > self.0.start as usize {
+            return false;
+        }
+        self.0.start -= n as u16;
+        self.0.len += n as u32;
+        self.0.sum = 0;
+        true
+    }
+
     /// Links `tail` (itself perhaps a chain) behind the last piece.
     ///
     /// # Errors
@@ -279,30 +296,39 @@ impl RxBuf {
 }
 
 impl Frozen {
+    /// How many descriptors bytes `offset .. offset + len` take.
+    pub fn count_pieces(&self, offset: usize, len: usize) -> usize {
+        let mut count = 0;
+        self.cut(offset, len, &mut |_, _| count += 1);
+        count
+    }
+
+    /// Visits the stretches of bytes `offset .. offset + len`; returns how many bytes were missing.
+    fn cut(&self, offset: usize, len: usize, visit: &mut dyn FnMut(Extent, bool)) -> usize {
+        let (mut skip, mut left) = (offset, len);
+        for e in self.0.extents() {
+            if left == 0 {
+                break;
+            }
+            let from = skip.min(e.len as usize);
+            skip -= from;
+            let n = left.min(e.len as usize - from);
+            if n > 0 {
+                left -= n;
+                visit(Extent { frame: e.frame, start: e.start + from as u16, len: n as u16 }, left > 0);
+            }
+        }
+        left
+    }
+
     /// Seals bytes `offset .. offset + len` (over all pieces) as descriptors handed to `sink` in order; every one but the last says `more`.
     /// Returns how many there were.
     ///
     /// # Errors
     /// The range is not within the buffer or a frame already has too many descriptors; then `sink` was not called.
     pub fn seal_range(&self, offset: usize, len: usize, mut sink: impl FnMut(Sealed)) -> Result<usize, NoSpace> {
-        let cut = |visit: &mut dyn FnMut(Extent, bool)| {
-            let (mut skip, mut left) = (offset, len);
-            for e in self.0.extents() {
-                let from = skip.min(e.len as usize);
-                skip -= from;
-                let n = left.min(e.len as usize - from);
-                if n > 0 {
-                    left -= n;
-                    visit(Extent { frame: e.frame, start: e.start + from as u16, len: n as u16 }, left > 0);
-                }
-                if left == 0 {
-                    break;
-                }
-            }
-            left
-        };
         let mut fits = true;
-        let left = cut(&mut |e, _| {
+        let left = self.cut(offset, len, &mut |e, _| {
             let state = self.0.pool.meta(e.frame).state.get();
             fits &= state & QUEUED_MASK < PIECES_MAX * QUEUED_ONE
                 && state / KERNEL_TX_ONE + (state & QUEUED_MASK) / QUEUED_ONE < PIECES_MAX;
@@ -311,7 +337,7 @@ impl Frozen {
             return Err(NoSpace);
         }
         let mut count = 0;
-        cut(&mut |e, more| {
+        self.cut(offset, len, &mut |e, more| {
             let state = &self.0.pool.meta(e.frame).state;
             state.set(state.get() + QUEUED_ONE);
             count += 1;

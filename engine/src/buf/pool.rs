@@ -76,6 +76,11 @@ impl Pool {
         self.0.free_singles.get().saturating_sub(self.0.config.rx_reserve_frames)
     }
 
+    /// Frames that [`alloc_control`](Self::alloc_control) would still give.
+    pub fn free_for_control(&self) -> u32 {
+        self.0.free_singles.get().saturating_sub(self.0.config.rx_reserve_frames / 2)
+    }
+
     /// Size of a frame, in bytes.
     pub fn chunk_bytes(&self) -> usize {
         self.0.chunk_bytes()

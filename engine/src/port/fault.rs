@@ -21,7 +21,7 @@ use std::{
     cmp::Ordering,
     collections::{BinaryHeap, VecDeque},
     fmt,
-    os::fd::RawFd,
+    os::fd::BorrowedFd,
     rc::Rc,
 };
 
@@ -466,7 +466,7 @@ impl<P: Port> Port for FaultPort<P> {
         Ok(if self.tx_ready.is_empty() { kick } else { Kick::Pending })
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wait_fd()
     }
 

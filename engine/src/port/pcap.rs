@@ -22,7 +22,7 @@ use format::Packet;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    os::fd::RawFd,
+    os::fd::BorrowedFd,
     path::PathBuf,
     sync::{
         Arc,
@@ -212,7 +212,7 @@ impl<P: Port> Port for PcapPort<P> {
         self.inner.kick()
     }
 
-    fn wait_fd(&self) -> Option<RawFd> {
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wait_fd()
     }
 

@@ -9,8 +9,10 @@ pub mod fragment;
 pub mod ip_id;
 mod list;
 pub mod neighbour;
+pub mod path_mtu;
 pub mod rate;
 pub mod route;
+pub mod udp;
 
 use std::fmt;
 

@@ -117,6 +117,11 @@ impl Header {
         usize::from(self.flags_offset & OFFSET_MASK) * 8
     }
 
+    /// The header of a datagram put together from fragments: its payload alone is left (a header length of 0).
+    pub fn of_reassembled(&self, payload_len: usize) -> Self {
+        Self { header_len: 0, total_len: payload_len, flags_offset: 0, ..*self }
+    }
+
     /// Length of the payload, in bytes.
     #[inline]
     pub fn payload_len(&self) -> usize {

@@ -1,0 +1,96 @@
+//! What a worker does when there is nothing to do.
+
+use crate::time::{Duration, Instant};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use smallvec::SmallVec;
+use std::os::fd::BorrowedFd;
+
+/// The idle policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// Look again at once: lowest latency, the core is always busy.
+    Spin,
+    /// Spin for a while, then sleep until a packet, a timer or a call comes.
+    #[default]
+    Adaptive,
+    /// Sleep as soon as there is nothing to do.
+    Sleep,
+}
+
+/// Policy and its tunables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleConfig {
+    /// The policy.
+    pub policy: IdlePolicy,
+    /// How long `Adaptive` spins before it sleeps. Too short: a system call for every packet; too long: the core never rests.
+    pub spin: Duration,
+}
+
+impl Default for IdleConfig {
+    fn default() -> Self {
+        Self { policy: IdlePolicy::Adaptive, spin: Duration::from_micros(50) }
+    }
+}
+
+/// Longest sleep: bounds how late a worker notices what nobody wakes it for.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// Decides when to sleep.
+#[derive(Debug)]
+pub(super) struct Idler {
+    config: IdleConfig,
+    idle_since: Option<Instant>,
+}
+
+impl Idler {
+    pub(super) fn new(config: IdleConfig) -> Self {
+        Self { config, idle_since: None }
+    }
+
+    pub(super) fn busy(&mut self) {
+        self.idle_since = None;
+    }
+
+    /// Nothing was done in the turn that ended: how long to sleep, if at all.
+    pub(super) fn idle(&mut self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
+        let since = *self.idle_since.get_or_insert(now);
+        let rested = match self.config.policy {
+            IdlePolicy::Spin => false,
+            IdlePolicy::Adaptive => now.saturating_since(since) >= self.config.spin,
+            IdlePolicy::Sleep => true,
+        };
+        let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_since(now).min(SLEEP_MAX));
+        // A timer that is due almost at once is not worth a system call.
+        (rested && until > Duration::from_micros(10)).then_some(until)
+    }
+}
+
+/// Sleeps until one of `fds` is readable or the time is over. Errors (a signal, say) only make it short.
+pub(super) fn wait(fds: &[BorrowedFd<'_>], timeout: Duration) {
+    let mut polled: SmallVec<[PollFd<'_>; 4]> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+    let _ = poll(&mut polled, Some(&timeout));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        let at = Instant::from_nanos;
+        let spin = Duration::from_micros(50);
+        let mut idler = Idler::new(IdleConfig { policy: IdlePolicy::Spin, spin });
+        assert_eq!(idler.idle(at(0), None), None);
+        assert_eq!(idler.idle(at(1 << 40), None), None);
+        let mut idler = Idler::new(IdleConfig { policy: IdlePolicy::Sleep, spin });
+        assert_eq!(idler.idle(at(0), None), Some(SLEEP_MAX));
+        let mut idler = Idler::new(IdleConfig { policy: IdlePolicy::Adaptive, spin });
+        assert_eq!(idler.idle(at(0), None), None);
+        assert_eq!(idler.idle(at(49_999), None), None);
+        assert_eq!(idler.idle(at(50_000), Some(at(1_050_000))), Some(Duration::from_millis(1)));
+        idler.busy();
+        assert_eq!(idler.idle(at(60_000), None), None, "a packet starts the spinning anew");
+        assert_eq!(idler.idle(at(200_000), Some(at(205_000))), None, "a timer is due at once");
+    }
+}

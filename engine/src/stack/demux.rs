@@ -1,0 +1,118 @@
+//! Which socket a packet is for: hash look-ups under a key that peers do not know.
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use std::net::SocketAddrV4;
+
+/// Bound and connected endpoints of one protocol.
+#[derive(Debug)]
+pub(super) struct Demux {
+    /// (local address or unspecified, local port).
+    bound: HashMap<u64, u32, RandomState>,
+    /// (local address, local port, remote address, remote port).
+    connected: HashMap<u128, u32, RandomState>,
+    /// How many bound sockets have a port.
+    ports: HashMap<u16, u32, RandomState>,
+}
+
+fn bound_key(local: SocketAddrV4) -> u64 {
+    u64::from(local.ip().to_bits()) << 16 | u64::from(local.port())
+}
+
+fn connected_key(local: SocketAddrV4, remote: SocketAddrV4) -> u128 {
+    u128::from(bound_key(local)) << 64 | u128::from(bound_key(remote))
+}
+
+impl Demux {
+    pub(super) fn new(seeds: [u64; 4]) -> Self {
+        let state = || RandomState::with_seeds(seeds[0], seeds[1], seeds[2], seeds[3]);
+        Self {
+            bound: HashMap::with_hasher(state()),
+            connected: HashMap::with_hasher(state()),
+            ports: HashMap::with_hasher(state()),
+        }
+    }
+
+    /// The socket for a packet from `remote` to `local`: connected before bound to the address before bound to any.
+    #[inline]
+    pub(super) fn find(&self, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
+        if !self.connected.is_empty()
+            && let Some(&socket) = self.connected.get(&connected_key(local, remote))
+        {
+            return Some(socket);
+        }
+        let any = u64::from(local.port());
+        self.bound.get(&any).or_else(|| self.bound.get(&bound_key(local))).copied()
+    }
+
+    /// Some socket has `local`, or has its port at any address while `local` is one, or the other way round.
+    pub(super) fn is_taken(&self, local: SocketAddrV4) -> bool {
+        if local.ip().is_unspecified() {
+            return self.port_in_use(local.port());
+        }
+        self.bound.contains_key(&bound_key(local)) || self.bound.contains_key(&u64::from(local.port()))
+    }
+
+    /// Some socket has the port, at whatever address.
+    pub(super) fn port_in_use(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+
+    pub(super) fn bind(&mut self, local: SocketAddrV4, socket: u32) {
+        if self.bound.insert(bound_key(local), socket).is_none() {
+            *self.ports.entry(local.port()).or_default() += 1;
+        }
+    }
+
+    pub(super) fn unbind(&mut self, local: SocketAddrV4) {
+        if self.bound.remove(&bound_key(local)).is_none() {
+            return;
+        }
+        if let Some(count) = self.ports.get_mut(&local.port()) {
+            *count -= 1;
+            if *count == 0 {
+                self.ports.remove(&local.port());
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, local: SocketAddrV4, remote: SocketAddrV4, socket: u32) {
+        self.connected.insert(connected_key(local, remote), socket);
+    }
+
+    pub(super) fn disconnect(&mut self, local: SocketAddrV4, remote: SocketAddrV4) {
+        self.connected.remove(&connected_key(local, remote));
+    }
+
+    pub(super) fn find_connected(&self, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
+        self.connected.get(&connected_key(local, remote)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn at(host: u8, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, host), port)
+    }
+
+    #[test]
+    fn the_most_specific_socket_wins() {
+        let any = |port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        let mut demux = Demux::new([1, 2, 3, 4]);
+        assert_eq!(demux.find(at(1, 7), at(2, 9)), None);
+        demux.bind(any(7), 1);
+        assert_eq!(demux.find(at(1, 7), at(2, 9)), Some(1));
+        demux.connect(at(1, 7), at(2, 9), 2);
+        assert_eq!(demux.find(at(1, 7), at(2, 9)), Some(2));
+        assert_eq!(demux.find(at(1, 7), at(2, 8)), Some(1));
+        demux.disconnect(at(1, 7), at(2, 9));
+        demux.unbind(any(7));
+        demux.bind(at(1, 7), 3);
+        assert_eq!(demux.find(at(1, 7), at(2, 9)), Some(3));
+        assert_eq!(demux.find(at(4, 7), at(2, 9)), None);
+        assert!(demux.is_taken(at(1, 7)) && demux.is_taken(any(7)) && !demux.is_taken(at(4, 7)));
+    }
+}

@@ -1,0 +1,453 @@
+//! The way out: route, neighbour, headers, fragments, egress queue.
+
+use super::{Stack, dest::Destination};
+use crate::{
+    buf::TxBuf,
+    proto::{IfaceId, neighbour::Lookup},
+    wire::{
+        MacAddr, arp, checksum, ethernet,
+        ipv4::{self, DONT_FRAGMENT, MORE_FRAGMENTS},
+        udp,
+    },
+};
+use std::net::Ipv4Addr;
+
+/// Why a send was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No room in the egress queue or no frame for a header: the caller has the buffer back and may try again.
+    #[error("would block")]
+    WouldBlock(TxBuf),
+    /// ICMP port unreachable came back for this socket; told once.
+    #[error("connection refused")]
+    ConnectionRefused,
+    /// No route, or the next hop does not answer.
+    #[error("host unreachable")]
+    HostUnreachable,
+    /// Longer than the protocol carries.
+    #[error("message too long")]
+    MessageSize,
+    /// The socket has no peer and none was given.
+    #[error("not connected")]
+    NotConnected,
+    /// A broadcast address without leave to broadcast.
+    #[error("permission denied: the socket may not broadcast")]
+    Broadcast,
+    /// No frame for a copy.
+    #[error("no buffers left")]
+    NoBuffers,
+    /// The handle names no open socket.
+    #[error("no such socket")]
+    BadSocket,
+}
+
+/// What goes in front of a payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IpSend {
+    /// `None`: by the route.
+    pub(super) src: Option<Ipv4Addr>,
+    pub(super) dst: Ipv4Addr,
+    pub(super) tos: u8,
+    pub(super) ttl: u8,
+    pub(super) broadcast: bool,
+    pub(super) l4: L4,
+}
+
+/// The transport header.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum L4 {
+    /// A UDP header is put in front; its checksum is computed.
+    Udp { src_port: u16, dst_port: u16 },
+    /// The payload begins with the header of this protocol, checksum included.
+    Ready { protocol: u8 },
+}
+
+impl L4 {
+    fn protocol(self) -> u8 {
+        match self {
+            Self::Udp { .. } => ipv4::protocol::UDP,
+            Self::Ready { protocol } => protocol,
+        }
+    }
+
+    fn header_bytes(self) -> usize {
+        match self {
+            Self::Udp { .. } => udp::HEADER_BYTES,
+            Self::Ready { .. } => 0,
+        }
+    }
+}
+
+/// A packet that waits for its next hop's Ethernet address.
+#[derive(Debug)]
+pub(super) struct Parked {
+    send: IpSend,
+    buf: TxBuf,
+}
+
+const UDP_HEADERS: usize = ethernet::HEADER_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
+
+/// Where a packet goes next.
+enum Way {
+    Known(Destination),
+    /// The neighbour is being asked: park.
+    Pending(IfaceId, Ipv4Addr),
+    Unreachable,
+}
+
+impl Stack {
+    /// The address that packets to `dst` carry.
+    pub fn source_for(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
+        let route = self.routes.lookup(dst)?;
+        let iface = self.ifaces.get(usize::from(route.iface.0))?;
+        route.source.or_else(|| iface.source_for(route.next_hop.unwrap_or(dst)))
+    }
+
+    /// Sends a payload as one IPv4 datagram.
+    #[inline]
+    pub(super) fn send_ip(&mut self, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
+        let epoch_base = self.routes.epoch();
+        let ifaces = &self.ifaces;
+        let cached = self
+            .dest
+            .get(send.dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()));
+        match cached {
+            Some(to) => self.send_to(to, send, buf),
+            None => self.send_uncached(send, buf),
+        }
+    }
+
+    #[cold]
+    fn send_uncached(&mut self, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
+        match self.find_way(send.dst, send.broadcast)? {
+            Way::Known(to) => self.send_to(to, send, buf),
+            Way::Unreachable => Err(SendError::HostUnreachable),
+            Way::Pending(id, next_hop) => {
+                let neighbours = &mut self.ifaces[usize::from(id.0)].neighbours;
+                // A buffer that waits counts as sent: the caller does not see whether ARP was needed.
+                if neighbours.park(next_hop, Parked { send, buf }).is_err() {
+                    self.counters.drop_tx_neighbour_queue += 1;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn find_way(&mut self, dst: Ipv4Addr, may_broadcast: bool) -> Result<Way, SendError> {
+        let broadcast_on = |ifaces: &[super::iface::Interface]| {
+            ifaces.iter().position(|iface| iface.up && iface.is_broadcast(dst) && !iface.addresses.is_empty())
+        };
+        if let Some(at) = broadcast_on(&self.ifaces) {
+            if !may_broadcast {
+                return Err(SendError::Broadcast);
+            }
+            return Ok(self.link_way(at, dst, MacAddr::BROADCAST));
+        }
+        let Some(route) = self.routes.lookup(dst).copied() else {
+            if dst.is_multicast()
+                && let Some(at) = self.ifaces.iter().position(|iface| iface.up && !iface.addresses.is_empty())
+            {
+                return Ok(self.link_way(at, dst, multicast_mac(dst)));
+            }
+            return Ok(Way::Unreachable);
+        };
+        let id = route.iface;
+        let at = usize::from(id.0);
+        let Some(iface) = self.ifaces.get_mut(at).filter(|iface| iface.up) else { return Ok(Way::Unreachable) };
+        if dst.is_multicast() {
+            return Ok(self.link_way(at, dst, multicast_mac(dst)));
+        }
+        let next_hop = route.next_hop.unwrap_or(dst);
+        let Some(source) = route.source.or_else(|| iface.source_for(next_hop)) else { return Ok(Way::Unreachable) };
+        let way = match iface.neighbours.lookup(next_hop, self.now) {
+            Lookup::Known(mac) => {
+                let mtu = self.path_mtus.get(dst, self.now).unwrap_or(u16::MAX).min(clamp_u16(iface.mtu));
+                let destination = Destination { iface: id, source, next_hop: mac, mtu };
+                let epoch = self.routes.epoch() + iface.neighbours.epoch();
+                self.dest.put(dst, epoch, destination);
+                Way::Known(destination)
+            }
+            Lookup::Pending => Way::Pending(id, next_hop),
+            Lookup::Start => {
+                self.request(id, next_hop, MacAddr::BROADCAST);
+                Way::Pending(id, next_hop)
+            }
+            Lookup::Failed | Lookup::Full => Way::Unreachable,
+        };
+        // Looking up may have started a state that needs a timer.
+        self.arm_neighbours(id);
+        Ok(way)
+    }
+
+    fn link_way(&self, at: usize, dst: Ipv4Addr, next_hop: MacAddr) -> Way {
+        let iface = &self.ifaces[at];
+        match iface.source_for(dst) {
+            Some(source) => {
+                Way::Known(Destination { iface: IfaceId(at as u8), source, next_hop, mtu: clamp_u16(iface.mtu) })
+            }
+            None => Way::Unreachable,
+        }
+    }
+
+    /// Writes the headers and queues the packet.
+    #[inline]
+    fn send_to(&mut self, to: Destination, send: IpSend, mut buf: TxBuf) -> Result<(), SendError> {
+        let iface = &mut self.ifaces[usize::from(to.iface.0)];
+        let payload = buf.len();
+        let fits = payload + send.l4.header_bytes() + ipv4::HEADER_BYTES <= usize::from(to.mtu);
+        let L4::Udp { src_port, dst_port } = send.l4 else { return self.send_slowly(to, send, buf) };
+        if !fits || !buf.is_single() || iface.vlan.is_some() {
+            return self.send_slowly(to, send, buf);
+        }
+        if iface.egress.room() == 0 {
+            return Err(SendError::WouldBlock(buf));
+        }
+        let src = send.src.unwrap_or(to.source);
+        let payload_sum = buf.payload_sum().unwrap_or_else(|| checksum::sum(buf.as_slice()));
+        let Ok(headers) = buf.prepend::<UDP_HEADERS>() else { return self.send_slowly(to, send, buf) };
+        let Some((link, rest)) = headers.split_first_chunk_mut() else { return Err(SendError::MessageSize) };
+        let Some((ip, rest)) = rest.split_first_chunk_mut() else { return Err(SendError::MessageSize) };
+        let Some(l4) = rest.first_chunk_mut() else { return Err(SendError::MessageSize) };
+        let udp_len = (payload + udp::HEADER_BYTES) as u16;
+        ethernet::write(link, to.next_hop, iface.mac, ethernet::ethertype::IPV4);
+        ipv4::Repr {
+            src,
+            dst: send.dst,
+            protocol: ipv4::protocol::UDP,
+            tos: send.tos,
+            ttl: send.ttl,
+            // RFC 6864: an atomic datagram's identification means nothing.
+            id: 0,
+            flags_offset: DONT_FRAGMENT,
+            payload_len: udp_len,
+        }
+        .write(ip);
+        let sum = checksum::add(checksum::pseudo_header(src, send.dst, ipv4::protocol::UDP, udp_len), payload_sum);
+        udp::write(l4, src_port, dst_port, udp_len, sum);
+        let bytes = buf.len() as u64;
+        if let Ok(sealed) = buf.seal()
+            && iface.egress.push(sealed).is_ok()
+        {
+            self.counters.tx_frames += 1;
+            self.counters.tx_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Everything that is not one small frame: VLANs, payloads that come with their own header, fragments, runs and chains.
+    #[cold]
+    fn send_slowly(&mut self, to: Destination, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
+        let mtu = usize::from(to.mtu);
+        let payload = buf.total_len();
+        let l4_bytes = send.l4.header_bytes();
+        let datagram = payload + l4_bytes;
+        if datagram + ipv4::HEADER_BYTES > ipv4::TOTAL_BYTES_MAX {
+            return Err(SendError::MessageSize);
+        }
+        let per_packet = if datagram + ipv4::HEADER_BYTES <= mtu {
+            datagram.max(1)
+        } else {
+            // RFC 791: all fragments but the last carry a multiple of 8 bytes.
+            mtu.saturating_sub(ipv4::HEADER_BYTES) & !7
+        };
+        if per_packet == 0 {
+            return Err(SendError::MessageSize);
+        }
+        let packets = datagram.div_ceil(per_packet).max(1);
+        let at = usize::from(to.iface.0);
+        let pieces_max = self.ifaces[at].tx_pieces_max;
+        // Each packet is a header and its pieces; a cut within a piece makes one more of it.
+        let descriptors = packets * 2 + buf.frame_count();
+        if self.ifaces[at].egress.limit() < descriptors {
+            return Err(SendError::MessageSize);
+        }
+        if self.ifaces[at].egress.room() < descriptors || (self.pool.free_for_control() as usize) < packets {
+            return Err(SendError::WouldBlock(buf));
+        }
+        let src = send.src.unwrap_or(to.source);
+        let mut l4_header = [0; udp::HEADER_BYTES];
+        if let L4::Udp { src_port, dst_port } = send.l4 {
+            let len = datagram as u16;
+            let payload_sum = match buf.payload_sum().filter(|_| !buf.is_chain()) {
+                Some(sum) => sum,
+                None => checksum::sum_pieces(buf.pieces()),
+            };
+            let sum = checksum::add(checksum::pseudo_header(src, send.dst, ipv4::protocol::UDP, len), payload_sum);
+            udp::write(&mut l4_header, src_port, dst_port, len, sum);
+        }
+        let l4_header = &l4_header[..l4_bytes];
+        let id = if packets > 1 { self.ip_ids.next(src, send.dst, send.l4.protocol()) } else { 0 };
+        let repr = |offset: usize, len: usize| ipv4::Repr {
+            src,
+            dst: send.dst,
+            protocol: send.l4.protocol(),
+            tos: send.tos,
+            ttl: send.ttl,
+            id,
+            flags_offset: match packets {
+                1 => DONT_FRAGMENT,
+                _ => (offset / 8) as u16 | if offset + len < datagram { MORE_FRAGMENTS } else { 0 },
+            },
+            payload_len: len as u16,
+        };
+        let buf = if packets == 1 && buf.is_single() {
+            match self.send_in_place(to, &repr(0, datagram), l4_header, buf) {
+                Ok(()) => return Ok(()),
+                // No head-room: with a frame of its own for the headers, then.
+                Err(buf) => buf,
+            }
+        } else {
+            buf
+        };
+        let payload_bytes = buf.freeze();
+        let mut offset = 0;
+        while offset < datagram || offset == 0 {
+            let len = per_packet.min(datagram - offset);
+            let l4 = if offset == 0 { l4_header } else { &[] };
+            let from = offset.saturating_sub(l4_bytes);
+            let take = len - l4.len();
+            let Some(mut head) = self.pool.alloc_control() else {
+                self.counters.drop_tx_no_memory += 1;
+                return Ok(());
+            };
+            let pieces = payload_bytes.count_pieces(from, take);
+            let copied = pieces + 1 > pieces_max;
+            if copied {
+                let _ = head.set_len(take);
+                let copied = payload_bytes.copy_to(from, head.as_mut_slice());
+                self.counters.bytes_copied_tx += copied as u64;
+            }
+            let iface = &mut self.ifaces[at];
+            let mut ip = [0; ipv4::HEADER_BYTES];
+            repr(offset, len).write(&mut ip);
+            let framed = head.prepend_slice(l4).and_then(|()| head.prepend_slice(&ip));
+            if framed.and_then(|()| iface.prepend_link(&mut head, to.next_hop, ethernet::ethertype::IPV4)).is_err() {
+                self.counters.drop_tx_no_memory += 1;
+                return Ok(());
+            }
+            self.counters.tx_bytes += (head.len() + if copied { 0 } else { take }) as u64;
+            self.counters.tx_frames += 1;
+            self.counters.fragments_sent += u64::from(packets > 1);
+            if let Ok(mut sealed) = head.seal() {
+                if !copied && take > 0 {
+                    sealed.set_more();
+                }
+                let mut pushed = iface.egress.push(sealed).is_ok();
+                if !copied && take > 0 {
+                    let egress = &mut iface.egress;
+                    let sealed = payload_bytes.seal_range(from, take, |piece| pushed &= egress.push(piece).is_ok());
+                    pushed &= sealed.is_ok();
+                }
+                debug_assert!(pushed, "room for all descriptors was checked");
+            }
+            offset += len.max(1);
+        }
+        Ok(())
+    }
+
+    /// One packet whose headers fit in front of its payload.
+    fn send_in_place(
+        &mut self,
+        to: Destination,
+        ip: &ipv4::Repr,
+        l4_header: &[u8],
+        mut buf: TxBuf,
+    ) -> Result<(), TxBuf> {
+        let iface = &mut self.ifaces[usize::from(to.iface.0)];
+        let headers = l4_header.len() + ipv4::HEADER_BYTES + iface.link_header_bytes();
+        if buf.headroom() < headers || iface.egress.room() == 0 {
+            return Err(buf);
+        }
+        let mut ip_header = [0; ipv4::HEADER_BYTES];
+        ip.write(&mut ip_header);
+        let written = buf
+            .prepend_slice(l4_header)
+            .and_then(|()| buf.prepend_slice(&ip_header))
+            .and_then(|()| iface.prepend_link(&mut buf, to.next_hop, ethernet::ethertype::IPV4));
+        let bytes = buf.len() as u64;
+        if written.is_ok()
+            && let Ok(sealed) = buf.seal()
+            && iface.egress.push(sealed).is_ok()
+        {
+            self.counters.tx_frames += 1;
+            self.counters.tx_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Sends what waited for `next_hop`, which is known now.
+    pub(super) fn send_parked(&mut self, parked: Vec<Parked>) {
+        for Parked { send, buf } in parked {
+            match self.find_way(send.dst, send.broadcast) {
+                Ok(Way::Known(to)) => {
+                    if self.send_to(to, send, buf).is_err() {
+                        self.counters.drop_tx_no_memory += 1;
+                    }
+                }
+                _ => self.counters.drop_tx_no_route += 1,
+            }
+        }
+    }
+
+    pub(super) fn drop_parked(&mut self, id: IfaceId, dropped: Vec<Parked>) {
+        self.counters.drop_tx_neighbour_failed += dropped.len() as u64;
+        for Parked { send, .. } in dropped {
+            self.report_unreachable(id, send);
+        }
+    }
+
+    fn report_unreachable(&mut self, id: IfaceId, send: IpSend) {
+        let L4::Udp { src_port, dst_port } = send.l4 else { return };
+        let iface = &self.ifaces[usize::from(id.0)];
+        let Some(src) = send.src.or_else(|| iface.source_for(send.dst)) else { return };
+        self.udp.report(
+            std::net::SocketAddrV4::new(src, src_port),
+            std::net::SocketAddrV4::new(send.dst, dst_port),
+            crate::proto::udp::PendingError::HostUnreachable,
+            &mut self.events,
+        );
+    }
+
+    /// Asks who has `target`.
+    pub(super) fn request(&mut self, id: IfaceId, target: Ipv4Addr, to: MacAddr) {
+        let iface = &self.ifaces[usize::from(id.0)];
+        let Some(sender_ip) = iface.source_for(target) else { return };
+        let packet = arp::Packet {
+            operation: arp::Operation::Request,
+            sender_mac: iface.mac,
+            sender_ip,
+            target_mac: MacAddr::default(),
+            target_ip: target,
+        };
+        self.counters.arp_requests_sent += 1;
+        self.send_arp(id, &packet, to);
+    }
+
+    pub(super) fn send_arp(&mut self, id: IfaceId, packet: &arp::Packet, to: MacAddr) {
+        let Some(mut buf) = self.pool.alloc_control() else {
+            self.counters.drop_tx_no_memory += 1;
+            return;
+        };
+        let iface = &mut self.ifaces[usize::from(id.0)];
+        let written =
+            buf.put_slice(&packet.to_bytes()).and_then(|()| iface.prepend_link(&mut buf, to, ethernet::ethertype::ARP));
+        let bytes = buf.len() as u64;
+        let pushed = written.is_ok() && buf.seal().is_ok_and(|sealed| iface.egress.push(sealed).is_ok());
+        if pushed {
+            self.counters.tx_frames += 1;
+            self.counters.tx_bytes += bytes;
+        } else {
+            self.counters.drop_tx_no_memory += 1;
+        }
+    }
+}
+
+fn clamp_u16(n: usize) -> u16 {
+    u16::try_from(n).unwrap_or(u16::MAX)
+}
+
+/// RFC 1112 section 6.4: the low 23 bits of the group go into the Ethernet address.
+fn multicast_mac(group: Ipv4Addr) -> MacAddr {
+    let [_, b, c, d] = group.octets();
+    MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+}

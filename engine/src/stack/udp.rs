@@ -1,0 +1,403 @@
+//! UDP sockets of a stack: their table, and the calls on them.
+
+use super::{
+    SendError, Stack, StackEvent,
+    demux::Demux,
+    egress::{IpSend, L4},
+};
+use crate::{
+    buf::TxBuf,
+    proto::udp::{Datagram, PendingError, RxLimits, UdpSocket},
+    wire::udp,
+};
+use rand_chacha::rand_core::RngCore;
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+/// Names a UDP socket of one stack. Stale handles are told from live ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UdpHandle {
+    index: u32,
+    generation: u32,
+}
+
+impl UdpHandle {
+    /// One number for it, for tables outside.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+}
+
+/// Why a socket could not be bound or connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    /// Another socket has the port.
+    #[error("address already in use")]
+    InUse,
+    /// It is not an address of this stack.
+    #[error("address not available: no interface has it")]
+    NotAvailable,
+    /// No ephemeral port is free.
+    #[error("no free port left")]
+    NoPorts,
+    /// There are as many sockets as there may be.
+    #[error("too many sockets")]
+    TooMany,
+    /// The socket is bound already, or connected where it must not be.
+    #[error("invalid for this socket's state")]
+    State,
+    /// No route leads there.
+    #[error("no route to the host")]
+    Unreachable,
+    /// The handle names no open socket.
+    #[error("no such socket")]
+    BadSocket,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    socket: Option<UdpSocket>,
+    /// (local, remote) under which it is found while it is connected.
+    connected: Option<(SocketAddrV4, SocketAddrV4)>,
+    /// An event for it is queued.
+    listed: bool,
+    /// A send was refused; it wants to hear of room.
+    blocked: bool,
+}
+
+/// All UDP sockets of a stack.
+#[derive(Debug)]
+pub(super) struct UdpTable {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    demux: Demux,
+    blocked: Vec<u32>,
+}
+
+impl UdpTable {
+    pub(super) fn new(seeds: [u64; 4]) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), demux: Demux::new(seeds), blocked: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn insert(&mut self, socket: UdpSocket) -> UdpHandle {
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.socket = Some(socket);
+            return UdpHandle { index, generation: slot.generation };
+        }
+        let index = self.slots.len() as u32;
+        self.slots.push(Slot { generation: 1, socket: Some(socket), connected: None, listed: false, blocked: false });
+        UdpHandle { index, generation: 1 }
+    }
+
+    fn slot(&mut self, handle: UdpHandle) -> Option<&mut Slot> {
+        self.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)
+    }
+
+    fn get(&self, handle: UdpHandle) -> Option<&UdpSocket> {
+        let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
+        slot.socket.as_ref()
+    }
+
+    fn get_mut(&mut self, handle: UdpHandle) -> Option<&mut UdpSocket> {
+        self.slot(handle)?.socket.as_mut()
+    }
+
+    fn set_connected(&mut self, handle: UdpHandle, endpoints: Option<(SocketAddrV4, SocketAddrV4)>) {
+        let Some(slot) = self.slot(handle) else { return };
+        let old = std::mem::replace(&mut slot.connected, endpoints);
+        if let Some(socket) = &mut slot.socket {
+            socket.set_remote(endpoints.map(|(_, remote)| remote));
+        }
+        if let Some((local, remote)) = old {
+            self.demux.disconnect(local, remote);
+        }
+        if let Some((local, remote)) = endpoints {
+            self.demux.connect(local, remote, handle.index);
+        }
+    }
+
+    /// Delivers a datagram; tells the event to queue if the socket was not listed yet.
+    #[inline]
+    pub(super) fn deliver(
+        &mut self,
+        local: SocketAddrV4,
+        datagram: Datagram,
+        events: &mut VecDeque<StackEvent>,
+    ) -> Delivery {
+        let Some(index) = self.demux.find(local, datagram.from) else { return Delivery::NoSocket(datagram) };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return Delivery::NoSocket(datagram) };
+        let Some(socket) = &mut slot.socket else { return Delivery::NoSocket(datagram) };
+        // A connected socket that was found by its port alone hears only its peer.
+        if socket.remote.is_some_and(|remote| remote != datagram.from) {
+            return Delivery::NoSocket(datagram);
+        }
+        if socket.handle_datagram(datagram).is_err() {
+            return Delivery::QueueFull;
+        }
+        if !slot.listed {
+            slot.listed = true;
+            events.push_back(StackEvent::UdpReadable(UdpHandle { index, generation: slot.generation }));
+        }
+        Delivery::Delivered
+    }
+
+    /// A queued event still says something true; marks the socket as not listed.
+    #[inline]
+    pub(super) fn event_is_current(&mut self, event: StackEvent) -> bool {
+        match event {
+            StackEvent::UdpReadable(handle) => self.slot(handle).is_some_and(|slot| {
+                slot.listed = false;
+                slot.socket.as_ref().is_some_and(UdpSocket::is_readable)
+            }),
+            StackEvent::UdpWritable(handle) | StackEvent::UdpError(handle) => self.get(handle).is_some(),
+            StackEvent::Timer(_) => true,
+        }
+    }
+
+    pub(super) fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    pub(super) fn unblock(&mut self, events: &mut VecDeque<StackEvent>) {
+        for index in self.blocked.drain(..) {
+            if let Some(slot) = self.slots.get_mut(index as usize)
+                && std::mem::take(&mut slot.blocked)
+                && slot.socket.is_some()
+            {
+                events.push_back(StackEvent::UdpWritable(UdpHandle { index, generation: slot.generation }));
+            }
+        }
+    }
+
+    fn block(&mut self, handle: UdpHandle) {
+        if let Some(slot) = self.slot(handle)
+            && !std::mem::replace(&mut slot.blocked, true)
+        {
+            self.blocked.push(handle.index);
+        }
+    }
+
+    /// Notes an error that ICMP reported about a packet from `local` to `remote`; false if no connected socket sent it.
+    pub(super) fn report(
+        &mut self,
+        local: SocketAddrV4,
+        remote: SocketAddrV4,
+        error: PendingError,
+        events: &mut VecDeque<StackEvent>,
+    ) -> bool {
+        let Some(index) = self.demux.find_connected(local, remote) else { return false };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return false };
+        let Some(socket) = &mut slot.socket else { return false };
+        socket.handle_error(error);
+        events.push_back(StackEvent::UdpError(UdpHandle { index, generation: slot.generation }));
+        true
+    }
+
+    /// Some socket could have sent a packet from `local`.
+    pub(super) fn has_local(&self, local: SocketAddrV4, remote: SocketAddrV4) -> bool {
+        self.demux.find(local, remote).is_some()
+    }
+}
+
+/// What became of a datagram.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    Delivered,
+    NoSocket(Datagram),
+    QueueFull,
+}
+
+impl Stack {
+    /// Opens a UDP socket bound to `local`. Address unspecified: all of this stack's addresses. Port 0: an ephemeral port (RFC 6056: chosen at random).
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn udp_bind(&mut self, local: SocketAddrV4) -> Result<UdpHandle, BindError> {
+        if self.udp.len() >= self.config.udp_sockets_max {
+            return Err(BindError::TooMany);
+        }
+        if !local.ip().is_unspecified() && !self.is_our_address(*local.ip()) {
+            return Err(BindError::NotAvailable);
+        }
+        let local = match local.port() {
+            0 => SocketAddrV4::new(*local.ip(), self.ephemeral_port()?),
+            _ if self.udp.demux.is_taken(local) => return Err(BindError::InUse),
+            _ => local,
+        };
+        let handle = self.udp.insert(UdpSocket::new(local, self.config.udp_rx_limits));
+        self.udp.demux.bind(local, handle.index);
+        Ok(handle)
+    }
+
+    /// RFC 6056 section 3.3.1: a random start, then the next ones in turn.
+    fn ephemeral_port(&mut self) -> Result<u16, BindError> {
+        let (first, last) = (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
+        let count = u32::from(last.saturating_sub(first)) + 1;
+        let start = (self.rng.next_u64() % u64::from(count)) as u32;
+        (0..count)
+            .map(|step| first + ((start + step) % count) as u16)
+            .find(|&port| !self.udp.demux.port_in_use(port))
+            .ok_or(BindError::NoPorts)
+    }
+
+    /// Connects a socket: it sends to `remote` by default and hears only it. `None`: to nobody again.
+    ///
+    /// # Errors
+    /// No route, or another socket is connected between the same endpoints.
+    pub fn udp_connect(&mut self, handle: UdpHandle, remote: Option<SocketAddrV4>) -> Result<(), BindError> {
+        let bound = self.udp.get(handle).ok_or(BindError::BadSocket)?.local;
+        let endpoints = match remote {
+            None => None,
+            Some(remote) => {
+                let source = match *bound.ip() {
+                    any if any.is_unspecified() => self.source_for(*remote.ip()).ok_or(BindError::Unreachable)?,
+                    addr => addr,
+                };
+                Some((SocketAddrV4::new(source, bound.port()), remote))
+            }
+        };
+        if let Some((local, remote)) = endpoints
+            && self.udp.demux.find_connected(local, remote).is_some_and(|other| other != handle.index)
+        {
+            return Err(BindError::InUse);
+        }
+        self.udp.set_connected(handle, endpoints);
+        Ok(())
+    }
+
+    /// Closes a socket; what it had received is freed. False if the handle names no open socket.
+    pub fn udp_close(&mut self, handle: UdpHandle) -> bool {
+        let Some(socket) = self.udp.get(handle) else { return false };
+        let local = socket.local;
+        self.udp.set_connected(handle, None);
+        self.udp.demux.unbind(local);
+        if let Some(slot) = self.udp.slot(handle) {
+            slot.socket = None;
+            slot.listed = false;
+            slot.blocked = false;
+            slot.generation = slot.generation.wrapping_add(1).max(1);
+            self.udp.free.push(handle.index);
+        }
+        true
+    }
+
+    /// The socket's state.
+    pub fn udp_socket(&self, handle: UdpHandle) -> Option<&UdpSocket> {
+        self.udp.get(handle)
+    }
+
+    /// The socket's options and limits, to change.
+    pub fn udp_socket_mut(&mut self, handle: UdpHandle) -> Option<&mut UdpSocket> {
+        self.udp.get_mut(handle)
+    }
+
+    /// Takes the oldest datagram.
+    #[inline]
+    pub fn udp_recv(&mut self, handle: UdpHandle) -> Option<Datagram> {
+        self.udp.get_mut(handle)?.recv()
+    }
+
+    /// After an event was handled: lists the socket again if it still has something, so that it is told again.
+    #[inline]
+    pub fn udp_relist(&mut self, handle: UdpHandle) {
+        if let Some(slot) = self.udp.slot(handle)
+            && !slot.listed
+            && slot.socket.as_ref().is_some_and(UdpSocket::is_readable)
+        {
+            slot.listed = true;
+            self.events.push_back(StackEvent::UdpReadable(handle));
+        }
+    }
+
+    /// Changes a socket's receive limits.
+    pub fn udp_set_limits(&mut self, handle: UdpHandle, limits: RxLimits) {
+        if let Some(socket) = self.udp.get_mut(handle) {
+            socket.set_limits(limits);
+        }
+    }
+
+    /// Sends `buf` to the connected peer. See [`udp_send_to`](Self::udp_send_to).
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    #[inline]
+    pub fn udp_send(&mut self, handle: UdpHandle, buf: TxBuf) -> Result<(), SendError> {
+        match self.udp.get(handle) {
+            None => Err(SendError::BadSocket),
+            Some(UdpSocket { remote: None, .. }) => Err(SendError::NotConnected),
+            Some(UdpSocket { remote: Some(remote), .. }) => {
+                let remote = *remote;
+                self.udp_send_from(handle, buf, None, remote)
+            }
+        }
+    }
+
+    /// Sends `buf` as one datagram to `to`. The headers go into the buffer's own head-room; a buffer larger than the path's packets becomes fragments.
+    ///
+    /// # Errors
+    /// See [`SendError`]; only [`SendError::WouldBlock`] gives the buffer back.
+    #[inline]
+    pub fn udp_send_to(&mut self, handle: UdpHandle, buf: TxBuf, to: SocketAddrV4) -> Result<(), SendError> {
+        self.udp_send_from(handle, buf, None, to)
+    }
+
+    /// As [`udp_send_to`](Self::udp_send_to), from the given address of ours: how a server answers from the address that it was asked at.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    #[inline]
+    pub fn udp_send_from(
+        &mut self,
+        handle: UdpHandle,
+        buf: TxBuf,
+        from: Option<Ipv4Addr>,
+        to: SocketAddrV4,
+    ) -> Result<(), SendError> {
+        let Some(socket) = self.udp.get_mut(handle) else { return Err(SendError::BadSocket) };
+        if let Some(error) = socket.take_error() {
+            return Err(match error {
+                PendingError::Refused => SendError::ConnectionRefused,
+                PendingError::HostUnreachable => SendError::HostUnreachable,
+            });
+        }
+        let payload_bytes = buf.total_len();
+        if payload_bytes > udp::PAYLOAD_BYTES_MAX {
+            return Err(SendError::MessageSize);
+        }
+        let bound = Some(*socket.local.ip()).filter(|ip| !ip.is_unspecified());
+        let send = IpSend {
+            src: from.or(bound),
+            dst: *to.ip(),
+            tos: socket.tos,
+            ttl: socket.ttl,
+            broadcast: socket.broadcast,
+            l4: L4::Udp { src_port: socket.local.port(), dst_port: to.port() },
+        };
+        match self.send_ip(send, buf) {
+            Ok(()) => {
+                self.counters.udp_tx_datagrams += 1;
+                self.counters.udp_tx_payload_bytes += payload_bytes as u64;
+                Ok(())
+            }
+            Err(SendError::WouldBlock(buf)) => {
+                self.counters.send_would_block += 1;
+                self.udp.block(handle);
+                Err(SendError::WouldBlock(buf))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// It is the address of one of the interfaces.
+    pub fn is_our_address(&self, addr: Ipv4Addr) -> bool {
+        self.ifaces.iter().any(|iface| iface.has_address(addr))
+    }
+}

@@ -1,0 +1,119 @@
+//! One worker's counters. Every packet that is not delivered is counted in exactly one `drop_…`.
+
+macro_rules! counters {
+    ($($field:ident: $help:literal,)*) => {
+        /// One worker's counters: what went through, what was refused and why, what was copied.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $(#[doc = $help] pub $field: u64,)*
+        }
+
+        impl Counters {
+            /// Names and sentences, in the order of [`values`](Self::values).
+            pub const NAMES: &'static [(&'static str, &'static str)] = &[$((stringify!($field), $help),)*];
+
+            /// How many counters there are.
+            pub const COUNT: usize = Self::NAMES.len();
+
+            /// All values, in the order of [`NAMES`](Self::NAMES).
+            pub fn values(&self) -> [u64; Self::COUNT] {
+                [$(self.$field,)*]
+            }
+
+            /// Counters made of [`values`](Self::values).
+            pub fn from_values(values: [u64; Self::COUNT]) -> Self {
+                let [$($field,)*] = values;
+                Self { $($field,)* }
+            }
+
+            /// Adds another worker's counters.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+counters! {
+    rx_frames: "Ethernet frames taken from ports.",
+    rx_bytes: "Bytes of those frames.",
+    tx_frames: "Ethernet frames handed to egress queues.",
+    tx_bytes: "Bytes of those frames.",
+    udp_rx_datagrams: "UDP datagrams put into a socket's receive queue.",
+    udp_tx_datagrams: "UDP datagrams accepted for sending.",
+    udp_rx_payload_bytes: "Payload bytes of received datagrams.",
+    udp_tx_payload_bytes: "Payload bytes of sent datagrams.",
+    icmp_echo_replies: "Echo requests answered.",
+    icmp_errors_sent: "ICMP error messages sent.",
+    icmp_errors_limited: "ICMP error messages not sent because of the rate limit.",
+    icmp_errors_received: "ICMP error messages that matched one of our sockets.",
+    icmp_errors_ignored: "ICMP error messages whose quote is cut or matches nothing of ours.",
+    arp_requests_sent: "ARP requests and announcements sent.",
+    arp_replies_sent: "ARP replies sent.",
+    arp_received: "ARP packets read.",
+    arp_conflicts: "ARP packets from another station that claims one of our addresses.",
+    fragments_received: "IPv4 fragments received.",
+    fragments_sent: "IPv4 fragments sent.",
+    datagrams_reassembled: "Datagrams put together from fragments.",
+    bytes_copied_tx: "Payload bytes copied in user space on the way out: 0 on the zero-copy calls.",
+    bytes_copied_rx: "Payload bytes copied in user space on the way in: 0 on the zero-copy calls.",
+    checksums_partial_accepted: "Packets accepted with only the pseudo-header's sum in the checksum field (receive policy `partial`).",
+    checksums_not_verified: "UDP datagrams taken without looking at their checksum (receive policy `trust`).",
+    checksums_absent: "UDP datagrams whose sender computed no checksum (RFC 768).",
+    send_would_block: "Sends refused because the egress queue or the frame pool had no room; the caller kept the buffer.",
+    app_turn_overruns: "Turns in which the application took longer than its share.",
+    drop_frame_short: "Frame shorter than its Ethernet header or VLAN tag.",
+    drop_not_our_mac: "Frame for another station's Ethernet address.",
+    drop_vlan: "Frame with a VLAN tag that is not the interface's, or without the one it has.",
+    drop_ethertype: "Frame of a protocol that the engine does not speak.",
+    drop_interface_down: "Frame for an interface that is down.",
+    drop_chain_header: "Packet whose headers do not lie in its first piece.",
+    drop_chain_trailing: "Packet of several pieces with bytes beyond its length.",
+    drop_arp_malformed: "ARP packet cut, or with address sizes other than 6 and 4.",
+    drop_ip_truncated: "IPv4 packet shorter than its header or than it says.",
+    drop_ip_version: "IPv4 ethertype with another version in the header.",
+    drop_ip_length: "IPv4 header length or total length that contradicts the other.",
+    drop_ip_checksum: "IPv4 header checksum wrong.",
+    drop_ip_options: "IPv4 option cut or of an impossible length.",
+    drop_ip_source_route: "IPv4 packet with a source route.",
+    drop_ip_source: "IPv4 source that no host may have: broadcast, multicast, loopback, or our own address (LAND).",
+    drop_ip_not_ours: "IPv4 destination that is not ours.",
+    drop_ip_protocol: "IPv4 protocol that is not offered; answered with protocol unreachable.",
+    drop_fragment_overlap: "Fragment that overlaps another: the datagram is discarded (RFC 5722).",
+    drop_fragment_duplicate: "Fragment that was there already.",
+    drop_fragment_malformed: "Fragment that is empty, unaligned, too long, too short for its first header, or contradicts the datagram's end.",
+    drop_fragment_budget: "Fragment dropped because reassembly has its share of memory in use.",
+    drop_fragment_timeout: "Datagram given up because its fragments did not all come in time.",
+    drop_icmp_malformed: "ICMP message cut or with a wrong checksum.",
+    drop_icmp_type: "ICMP message of a type that is not answered.",
+    drop_icmp_no_memory: "ICMP message not sent for want of a frame or room in the egress queue.",
+    drop_udp_length: "UDP length shorter than its header or longer than the packet.",
+    drop_udp_checksum: "UDP checksum wrong.",
+    drop_udp_no_socket: "UDP datagram for a port that nobody has bound; answered with port unreachable.",
+    drop_udp_queue_full: "UDP datagram for a socket whose receive queue is full, in bytes or frames.",
+    drop_tx_neighbour_failed: "Packet given up because the next hop did not answer ARP.",
+    drop_tx_neighbour_queue: "Packet given up because too many wait for the same next hop's ARP answer.",
+    drop_tx_no_memory: "Packet given up for want of frames for its headers.",
+    drop_tx_no_route: "Packet given up because its route went away while it waited.",
+    drop_tx_interface_down: "Packet given up because its interface is down.",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counters;
+
+    #[test]
+    fn values_round_trip_and_add() {
+        let mut counters = Counters { rx_frames: 3, drop_ip_source: 4, ..Counters::default() };
+        assert_eq!(Counters::from_values(counters.values()), counters);
+        counters.add(&Counters { rx_frames: 2, ..Counters::default() });
+        assert_eq!((counters.rx_frames, counters.drop_ip_source), (5, 4));
+    }
+
+    #[test]
+    fn every_counter_has_a_sentence() {
+        for (name, help) in Counters::NAMES {
+            assert!(help.ends_with('.') && help.len() > 15, "{name}");
+        }
+    }
+}
