@@ -240,7 +240,8 @@ fn a_sum_is_forgotten_when_the_bytes_change() {
         buf
     };
     assert_eq!(tx(&pool, b"data").payload_sum(), None);
-    let changes: [(&str, fn(&mut TxBuf)); 7] = [
+    type Change = fn(&mut TxBuf);
+    let changes: [(&str, Change); 7] = [
         ("as_mut_slice", |buf| drop(buf.as_mut_slice().first_mut())),
         ("set_len", |buf| buf.set_len(2).unwrap()),
         ("put_slice", |buf| buf.put_slice(b"z").unwrap()),
