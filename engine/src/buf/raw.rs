@@ -54,10 +54,12 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    #[inline]
     pub(super) fn meta(&self, frame: u32) -> &Meta {
         &self.metas[frame as usize]
     }
 
+    #[inline]
     pub(super) fn chunk_bytes(&self) -> usize {
         1 << self.chunk_shift
     }
@@ -161,6 +163,7 @@ impl Inner {
     }
 
     /// The frame and the offset in it of an address from a ring, if it lies in the region.
+    #[inline]
     pub(super) fn locate(&self, addr: u64) -> Option<(u32, usize)> {
         let frame = usize::try_from(addr >> self.chunk_shift).ok().filter(|&f| f < self.metas.len())?;
         Some((frame as u32, addr as usize & (self.chunk_bytes() - 1)))
@@ -212,6 +215,7 @@ impl Inner {
         }
     }
 
+    #[inline]
     pub(super) fn address(&self, frame: u32, start: u16) -> u64 {
         (u64::from(frame) << self.chunk_shift) + u64::from(start)
     }
@@ -283,25 +287,33 @@ impl Raw {
         Ok(&mut self.bytes_mut()[..room])
     }
 
+    #[inline]
     pub(super) fn advance(&mut self, n: usize) {
         let n = n.min(self.len as usize);
         let start = self.start as usize + n;
         if let Ok(start) = u16::try_from(start) {
             self.start = start;
         } else {
-            // Only a run is that long: the frames that are now in front of the data go back, but never the last, by which the value is known.
-            let skip = (start >> self.pool.chunk_shift).min(self.frames as usize - 1);
-            for frame in self.frame..self.frame + skip as u32 {
-                self.pool.release(frame, OWNED);
-            }
-            self.frame += skip as u32;
-            self.frames -= skip as u16;
-            self.start = (start - (skip << self.pool.chunk_shift)) as u16;
+            self.leave_frames(start);
         }
         self.len -= n as u32;
         self.sum = 0;
     }
 
+    /// The data begins `start` bytes into the run now.
+    #[cold]
+    fn leave_frames(&mut self, start: usize) {
+        // Only a run is that long: the frames that are now in front of the data go back, but never the last, by which the value is known.
+        let skip = (start >> self.pool.chunk_shift).min(self.frames as usize - 1);
+        for frame in self.frame..self.frame + skip as u32 {
+            self.pool.release(frame, OWNED);
+        }
+        self.frame += skip as u32;
+        self.frames -= skip as u16;
+        self.start = (start - (skip << self.pool.chunk_shift)) as u16;
+    }
+
+    #[inline]
     pub(super) fn truncate(&mut self, n: usize) {
         if n < self.len as usize {
             self.len = n as u32;
@@ -310,10 +322,12 @@ impl Raw {
     }
 
     /// The piece after this one in its chain.
+    #[inline]
     pub(super) fn next(&self) -> u32 {
         self.pool.meta(self.frame).next.get()
     }
 
+    #[inline]
     pub(super) fn total_len(&self) -> usize {
         let mut total = self.len as usize;
         let mut at = self.next();

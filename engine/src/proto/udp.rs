@@ -33,6 +33,12 @@ impl Default for RxLimits {
     }
 }
 
+/// Bytes and frames of a buffer.
+#[inline]
+fn footprint(buf: &RxBuf) -> (usize, usize) {
+    if buf.is_chain() { (buf.total_len(), buf.frame_count()) } else { (buf.len(), 1) }
+}
+
 /// A condition that the network reported for a socket; told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PendingError {
@@ -87,7 +93,7 @@ impl UdpSocket {
     /// Gives it back when that would exceed the limits.
     #[inline]
     pub fn handle_datagram(&mut self, datagram: Datagram) -> Result<(), Datagram> {
-        let (bytes, frames) = (datagram.buf.total_len(), datagram.buf.frame_count());
+        let (bytes, frames) = footprint(&datagram.buf);
         if self.queued_bytes + bytes > self.limits.bytes || self.queued_frames + frames > self.limits.frames {
             return Err(datagram);
         }
@@ -101,8 +107,9 @@ impl UdpSocket {
     #[inline]
     pub fn recv(&mut self) -> Option<Datagram> {
         let datagram = self.queue.pop_front()?;
-        self.queued_bytes -= datagram.buf.total_len();
-        self.queued_frames -= datagram.buf.frame_count();
+        let (bytes, frames) = footprint(&datagram.buf);
+        self.queued_bytes -= bytes;
+        self.queued_frames -= frames;
         Some(datagram)
     }
 

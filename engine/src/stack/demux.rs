@@ -2,12 +2,14 @@
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, num::NonZeroU32};
 
 /// Bound and connected endpoints of one protocol.
 #[derive(Debug)]
 pub(super) struct Demux {
-    /// (local address or unspecified, local port).
+    /// Sockets bound to a port of all addresses, by port: one load for the usual server.
+    any: Box<[Option<NonZeroU32>]>,
+    /// (local address, local port).
     bound: HashMap<u64, u32, RandomState>,
     /// (local address, local port, remote address, remote port).
     connected: HashMap<u128, u32, RandomState>,
@@ -27,6 +29,7 @@ impl Demux {
     pub(super) fn new(seeds: [u64; 4]) -> Self {
         let state = || RandomState::with_seeds(seeds[0], seeds[1], seeds[2], seeds[3]);
         Self {
+            any: vec![None; 1 << 16].into(),
             bound: HashMap::with_hasher(state()),
             connected: HashMap::with_hasher(state()),
             ports: HashMap::with_hasher(state()),
@@ -41,8 +44,12 @@ impl Demux {
         {
             return Some(socket);
         }
-        let any = u64::from(local.port());
-        self.bound.get(&any).or_else(|| self.bound.get(&bound_key(local))).copied()
+        if !self.bound.is_empty()
+            && let Some(&socket) = self.bound.get(&bound_key(local))
+        {
+            return Some(socket);
+        }
+        self.any[usize::from(local.port())].map(|socket| socket.get() - 1)
     }
 
     /// Some socket has `local`, or has its port at any address while `local` is one, or the other way round.
@@ -50,7 +57,7 @@ impl Demux {
         if local.ip().is_unspecified() {
             return self.port_in_use(local.port());
         }
-        self.bound.contains_key(&bound_key(local)) || self.bound.contains_key(&u64::from(local.port()))
+        self.bound.contains_key(&bound_key(local)) || self.any[usize::from(local.port())].is_some()
     }
 
     /// Some socket has the port, at whatever address.
@@ -59,16 +66,25 @@ impl Demux {
     }
 
     pub(super) fn bind(&mut self, local: SocketAddrV4, socket: u32) {
-        if self.bound.insert(bound_key(local), socket).is_none() {
+        let old = if local.ip().is_unspecified() {
+            self.any[usize::from(local.port())].replace(NonZeroU32::MIN.saturating_add(socket)).map(NonZeroU32::get)
+        } else {
+            self.bound.insert(bound_key(local), socket)
+        };
+        if old.is_none() {
             *self.ports.entry(local.port()).or_default() += 1;
         }
     }
 
     pub(super) fn unbind(&mut self, local: SocketAddrV4) {
-        if self.bound.remove(&bound_key(local)).is_none() {
-            return;
-        }
-        if let Some(count) = self.ports.get_mut(&local.port()) {
+        let old = if local.ip().is_unspecified() {
+            self.any[usize::from(local.port())].take().map(NonZeroU32::get)
+        } else {
+            self.bound.remove(&bound_key(local))
+        };
+        if old.is_some()
+            && let Some(count) = self.ports.get_mut(&local.port())
+        {
             *count -= 1;
             if *count == 0 {
                 self.ports.remove(&local.port());

@@ -34,7 +34,7 @@ const DEFAULT_TTL: u8 = 64;
 
 impl Stack {
     #[inline]
-    pub(super) fn handle_frame(&mut self, id: IfaceId, mut frame: RxBuf) {
+    pub(super) fn handle_frame(&mut self, id: IfaceId, frame: RxBuf) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += frame.len() as u64;
         let Some(iface) = self.ifaces.get(usize::from(id.0)).filter(|iface| iface.up) else {
@@ -54,17 +54,16 @@ impl Stack {
             self.counters.drop_vlan += 1;
             return;
         }
-        frame.advance(header.len);
         match header.ethertype {
-            ethertype::IPV4 => self.handle_ipv4(id, header.dst, frame),
-            ethertype::ARP => self.handle_arp(id, &frame),
+            ethertype::IPV4 => self.handle_ipv4(id, header.dst, header.len, frame),
+            ethertype::ARP => self.handle_arp(id, &frame.as_slice()[header.len..]),
             _ => self.counters.drop_ethertype += 1,
         }
     }
 
-    fn handle_arp(&mut self, id: IfaceId, frame: &RxBuf) {
+    fn handle_arp(&mut self, id: IfaceId, packet: &[u8]) {
         self.counters.arp_received += 1;
-        let Some(packet) = arp::Packet::parse(frame.as_slice()) else {
+        let Some(packet) = arp::Packet::parse(packet) else {
             self.counters.drop_arp_malformed += 1;
             return;
         };
@@ -166,10 +165,11 @@ impl Stack {
         }
     }
 
+    /// `packet`'s IP header begins at `at`. The headers are stripped in one go, once it is known whose the packet is.
     #[inline]
-    fn handle_ipv4(&mut self, id: IfaceId, link_dst: MacAddr, mut packet: RxBuf) {
-        let received = packet.total_len();
-        let header = match ipv4::Header::parse(packet.as_slice(), received) {
+    fn handle_ipv4(&mut self, id: IfaceId, link_dst: MacAddr, at: usize, mut packet: RxBuf) {
+        let received = packet.total_len() - at;
+        let header = match ipv4::Header::parse(&packet.as_slice()[at..], received) {
             Ok(header) => header,
             Err(error) => {
                 match error {
@@ -182,7 +182,8 @@ impl Stack {
             }
         };
         if header.header_len > ipv4::HEADER_BYTES
-            && let Err(error) = ipv4::options_acceptable(&packet.as_slice()[ipv4::HEADER_BYTES..header.header_len])
+            && let Err(error) =
+                ipv4::options_acceptable(&packet.as_slice()[at + ipv4::HEADER_BYTES..at + header.header_len])
         {
             match error {
                 OptionError::Length => self.counters.drop_ip_options += 1,
@@ -197,7 +198,7 @@ impl Stack {
                 return;
             }
         } else {
-            packet.truncate(header.total_len);
+            packet.truncate(at + header.total_len);
         }
         let iface = &self.ifaces[usize::from(id.0)];
         if !acceptable_source(header.src) || iface.has_address(header.src) || iface.is_broadcast(header.src) {
@@ -218,21 +219,26 @@ impl Stack {
             return;
         };
         if header.is_fragment() {
+            packet.advance(at);
             self.handle_fragment(id, header, packet, group);
             return;
         }
-        self.handle_transport(id, &header, packet, group);
+        self.handle_transport(id, &header, at, packet, group);
     }
 
-    /// `packet` begins with its (first) IP header.
+    /// `packet`'s IP header (of no bytes, if it was put together from fragments) begins at `at`.
     #[inline]
-    fn handle_transport(&mut self, id: IfaceId, header: &ipv4::Header, packet: RxBuf, group: Group) {
+    fn handle_transport(&mut self, id: IfaceId, header: &ipv4::Header, at: usize, mut packet: RxBuf, group: Group) {
         match header.protocol {
-            protocol::UDP => self.handle_udp(id, header, packet, group),
-            protocol::ICMP => self.handle_icmp(id, header, packet, group),
+            protocol::UDP => self.handle_udp(id, header, at, packet, group),
+            protocol::ICMP => {
+                packet.advance(at + header.header_len);
+                self.handle_icmp(header, packet, group);
+            }
             _ => {
                 self.counters.drop_ip_protocol += 1;
-                self.send_unreachable(id, unreachable::PROTOCOL, header, &packet, group);
+                packet.advance(at);
+                self.send_unreachable(unreachable::PROTOCOL, header, &packet, group);
             }
         }
     }
@@ -268,7 +274,7 @@ impl Stack {
     /// A whole datagram's payload, put together; its header is gone, so no error can quote it.
     fn handle_reassembled(&mut self, id: IfaceId, header: &ipv4::Header, payload: RxBuf, group: Group) {
         let header = header.of_reassembled(payload.total_len());
-        self.handle_transport(id, &header, payload, group);
+        self.handle_transport(id, &header, 0, payload, group);
     }
 
     /// Timer: gives up the datagrams whose fragments did not all come in time.
@@ -290,11 +296,10 @@ impl Stack {
     }
 
     #[inline]
-    fn handle_udp(&mut self, id: IfaceId, ip: &ipv4::Header, mut packet: RxBuf, group: Group) {
+    fn handle_udp(&mut self, id: IfaceId, ip: &ipv4::Header, at: usize, mut packet: RxBuf, group: Group) {
         let received = ip.payload_len();
-        let Some(header) =
-            packet.as_slice().get(ip.header_len..).and_then(|segment| udp::Header::parse(segment, received))
-        else {
+        let at = at + ip.header_len;
+        let Some(header) = packet.as_slice().get(at..).and_then(|segment| udp::Header::parse(segment, received)) else {
             self.counters.drop_udp_length += 1;
             return;
         };
@@ -304,9 +309,9 @@ impl Stack {
                 return;
             }
         } else {
-            packet.truncate(ip.header_len + header.len);
+            packet.truncate(at + header.len);
         }
-        packet.advance(ip.header_len + udp::HEADER_BYTES);
+        packet.advance(at + udp::HEADER_BYTES);
         if !self.udp_checksum_acceptable(id, ip, &header, &mut packet) {
             self.counters.drop_udp_checksum += 1;
             return;
@@ -325,7 +330,7 @@ impl Stack {
                 let mut packet = datagram.buf;
                 // The headers are still in front of the payload, unless the datagram came in fragments.
                 if ip.header_len > 0 && packet.retreat(ip.header_len + udp::HEADER_BYTES) {
-                    self.send_unreachable(id, unreachable::PORT, ip, &packet, group);
+                    self.send_unreachable(unreachable::PORT, ip, &packet, group);
                 }
             }
         }
@@ -365,8 +370,7 @@ impl Stack {
         false
     }
 
-    fn handle_icmp(&mut self, id: IfaceId, ip: &ipv4::Header, mut packet: RxBuf, group: Group) {
-        packet.advance(ip.header_len);
+    fn handle_icmp(&mut self, ip: &ipv4::Header, packet: RxBuf, group: Group) {
         let Some(header) = icmp::Header::parse(packet.as_slice()) else {
             self.counters.drop_icmp_malformed += 1;
             return;
@@ -384,7 +388,6 @@ impl Stack {
             // Among them types 13 to 18: timestamp, information and address mask (CVE-2020-11911).
             _ => self.counters.drop_icmp_type += 1,
         }
-        let _ = id;
     }
 
     /// The request's own frame goes back as the reply.
@@ -442,7 +445,7 @@ impl Stack {
 
     /// Answers `packet`, which begins with its IP header, unless RFC 1122 section 3.2.2 forbids it.
     #[cold]
-    fn send_unreachable(&mut self, _id: IfaceId, code: u8, header: &ipv4::Header, packet: &RxBuf, group: Group) {
+    fn send_unreachable(&mut self, code: u8, header: &ipv4::Header, packet: &RxBuf, group: Group) {
         if group == Group::Many || header.header_len == 0 || header.fragment_offset() > 0 {
             return;
         }

@@ -80,7 +80,8 @@ impl Header {
         if packet.len() < header_len || received < total_len {
             return Err(HeaderError::Truncated);
         }
-        if checksum::sum(&packet[..header_len]) != 0xffff {
+        let options = checksum::sum(&packet[HEADER_BYTES..header_len]);
+        if checksum::add(checksum::sum_20(head), options) != 0xffff {
             return Err(HeaderError::Checksum);
         }
         Ok(Self {
@@ -162,11 +163,20 @@ impl Repr {
         header[6..8].copy_from_slice(&self.flags_offset.to_be_bytes());
         header[8] = self.ttl;
         header[9] = self.protocol;
-        header[10..12].fill(0);
-        header[12..16].copy_from_slice(&self.src.octets());
-        header[16..20].copy_from_slice(&self.dst.octets());
-        let sum = !checksum::sum(header);
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        // Added up from the fields: reading back what was written byte by byte would wait for the stores.
+        let (src, dst) = (self.src.to_bits(), self.dst.to_bits());
+        let sum = 0x4500
+            + u64::from(self.tos)
+            + u64::from(total)
+            + u64::from(self.id)
+            + u64::from(self.flags_offset)
+            + u64::from(self.ttl) * 0x100
+            + u64::from(self.protocol)
+            + u64::from(src)
+            + u64::from(dst);
+        header[10..12].copy_from_slice(&(!checksum::fold_fields(sum)).to_be_bytes());
+        header[12..16].copy_from_slice(&src.to_be_bytes());
+        header[16..20].copy_from_slice(&dst.to_be_bytes());
     }
 }
 
