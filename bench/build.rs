@@ -1,0 +1,41 @@
+//! Compiles the load generator's XDP programs with clang and generates their libbpf skeleton.
+
+use libbpf_cargo::SkeletonBuilder;
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("error: framewire-bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    println!("cargo::rerun-if-changed=src/bpf");
+    println!("cargo::rerun-if-env-changed=CLANG");
+    let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set; build with cargo")?);
+    let mut args: Vec<OsString> = ["-mcpu=v3", "-Wall", "-Wextra", "-Werror"].into_iter().map(OsString::from).collect();
+    // <asm/types.h> of Debian's multiarch layout, which clang does not search for the target `bpf`.
+    if let Ok(architecture) = env::var("CARGO_CFG_TARGET_ARCH") {
+        let directory = format!("/usr/include/{architecture}-linux-gnu");
+        if Path::new(&directory).is_dir() {
+            args.extend(["-idirafter".into(), directory.into()]);
+        }
+    }
+    SkeletonBuilder::new()
+        .source("src/bpf/generator.bpf.c")
+        .clang(&clang)
+        .clang_args(args)
+        .build_and_generate(out.join("generator.skel.rs"))
+        .map_err(|error| format!("{error:#}\nnote: it needs clang with its BPF target and the kernel headers"))?;
+    Ok(())
+}

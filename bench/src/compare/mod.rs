@@ -1,0 +1,185 @@
+//! `run`: systems side by side, in turns, on the same bed.
+
+mod bed;
+mod in_memory;
+mod machine;
+mod report;
+mod systems;
+mod veth;
+
+use crate::{
+    generator::DEFAULT_WINDOW,
+    packet::Answer,
+    stop::{self, StopFlag},
+};
+use anyhow::{Context, Result, ensure};
+use bed::Cores;
+use clap::{Args, ValueEnum};
+use machine::Machine;
+use report::{Entry, Rounds};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Frames sent back with Ethernet addresses swapped
+    Reflect,
+    /// UDP datagrams sent back to their senders
+    UdpEcho,
+    /// UDP without a kernel, on one core: time and instructions a packet
+    Mem,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reflect => "reflect",
+            Self::UdpEcho => "udp-echo",
+            Self::Mem => "mem",
+        }
+    }
+
+    /// For suites on a veth pair.
+    fn answer(self) -> Option<Answer> {
+        match self {
+            Self::Reflect => Some(Answer::Reflect),
+            Self::UdpEcho => Some(Answer::Echo),
+            Self::Mem => None,
+        }
+    }
+}
+
+/// Options of `run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Suites, all when none is named
+    #[arg(value_enum)]
+    suites: Vec<Suite>,
+    /// Only these systems
+    #[arg(long, value_delimiter = ',')]
+    systems: Vec<String>,
+    /// Rounds: each system once in each
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds measured for each figure
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Seconds before each measurement
+    #[arg(long, default_value_t = 0.5)]
+    warm_up: f64,
+    /// One short round: shows that everything works, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// Packets outstanding at most
+    #[arg(long, default_value_t = DEFAULT_WINDOW)]
+    window: u32,
+    /// Core of the generator
+    #[arg(long, default_value_t = 0)]
+    generator_core: usize,
+    /// Core of the systems
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// The appliance's program; next to this one by default
+    #[arg(long)]
+    framewire: Option<PathBuf>,
+    /// Where report.json and report.txt go
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
+}
+
+/// Runs, prints, and writes the report.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let plan = Plan::new(args)?;
+    let stop = stop::flag()?;
+    let mut text = Machine::read().to_string();
+    let _ = writeln!(
+        text,
+        "run          {} rounds of {} s after {} s, generator on core {}, systems on core {}, {} packets outstanding\n",
+        plan.rounds, plan.seconds, plan.warm_up, plan.cores.generator, plan.cores.dut, plan.window
+    );
+    print!("{text}");
+    let mut entries: Vec<Entry> = Vec::new();
+    for &suite in &plan.suites {
+        for scenario in plan.run(suite, &stop)? {
+            let table = scenario.table();
+            println!("{table}");
+            text.push_str(&table);
+            text.push('\n');
+            entries.push(scenario.entry());
+        }
+    }
+    write(&args.output, "report.json", &(serde_json::to_string_pretty(&entries)? + "\n"))?;
+    write(&args.output, "report.txt", &text)
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    println!("wrote {}", path.display());
+    Ok(())
+}
+
+/// What to measure how.
+#[derive(Debug)]
+struct Plan {
+    suites: Vec<Suite>,
+    only: Vec<String>,
+    rounds: usize,
+    seconds: f64,
+    warm_up: f64,
+    window: u32,
+    cores: Cores,
+    framewire: PathBuf,
+}
+
+impl Plan {
+    fn new(args: &RunArgs) -> Result<Self> {
+        ensure!(args.rounds > 0, "--rounds: at least one");
+        ensure!(args.core != args.generator_core, "--core and --generator-core: two cores are needed");
+        let suites = if args.suites.is_empty() { Suite::value_variants().to_owned() } else { args.suites.clone() };
+        let framewire = match &args.framewire {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("framewire"),
+        };
+        let (rounds, seconds, warm_up) =
+            if args.quick { (1, 0.3, 0.1) } else { (args.rounds, args.seconds, args.warm_up) };
+        let plan = Self {
+            suites,
+            only: args.systems.clone(),
+            rounds,
+            seconds,
+            warm_up,
+            window: args.window,
+            cores: Cores { generator: args.generator_core, dut: args.core },
+            framewire,
+        };
+        plan.suites.iter().try_for_each(|&suite| plan.check(suite))?;
+        Ok(plan)
+    }
+
+    fn wants(&self, system: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == system)
+    }
+
+    /// Why a suite cannot run here, said before the first minute is spent.
+    fn check(&self, suite: Suite) -> Result<()> {
+        match suite.answer() {
+            Some(answer) => veth::check(self, answer),
+            None => in_memory::check(self),
+        }
+        .with_context(|| suite.name())
+    }
+
+    fn run(&self, suite: Suite, stop: &StopFlag) -> Result<Vec<Rounds>> {
+        match suite.answer() {
+            Some(answer) => veth::run(self, suite.name(), answer, stop),
+            None => in_memory::run(self, suite.name(), stop),
+        }
+        .with_context(|| suite.name())
+    }
+}

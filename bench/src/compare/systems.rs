@@ -1,0 +1,153 @@
+//! The systems that are compared, behind one trait.
+
+use super::bed::{Bed, DUT_ADDRESS, DUT_INTERFACE, DUT_NETWORK, ECHO_PORT, Running};
+use crate::packet::Answer;
+use anyhow::{Context, Result, ensure};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Our own, as it is called in reports.
+pub(crate) const FRAMEWIRE: &str = "framewire";
+
+/// Something that answers packets.
+pub(crate) trait System: fmt::Debug {
+    /// As it is called in reports.
+    fn name(&self) -> &'static str;
+
+    /// Why it cannot run on this machine, if so.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Starts it on the bed's system side; it answers when this returns.
+    fn start(&self, bed: &Bed) -> Result<Running>;
+}
+
+/// Every system of a suite, base lines first.
+pub(crate) fn of(answer: Answer, framewire: &Path) -> Vec<Box<dyn System>> {
+    let framewire = Box::new(Framewire { program: framewire.to_owned(), answer });
+    match answer {
+        Answer::Reflect => vec![Box::new(RawLoop { answer }), Box::new(TestpmdMacswap), framewire],
+        Answer::Echo => vec![Box::new(RawLoop { answer }), Box::new(KernelUdp), framewire],
+    }
+}
+
+/// The raw AF_XDP loop of this program.
+#[derive(Debug)]
+struct RawLoop {
+    answer: Answer,
+}
+
+impl System for RawLoop {
+    fn name(&self) -> &'static str {
+        "raw-loop"
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        let mut arguments = vec!["raw-loop", "--interface", DUT_INTERFACE];
+        if self.answer == Answer::Echo {
+            arguments.push("--udp-echo");
+        }
+        Running::start(bed.own_command(&arguments), "ready")
+    }
+}
+
+/// The kernel's sockets.
+#[derive(Debug)]
+struct KernelUdp;
+
+impl System for KernelUdp {
+    fn name(&self) -> &'static str {
+        "kernel-udp"
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        bed.give_address_to_kernel()?;
+        let listen = format!("{DUT_ADDRESS}:{ECHO_PORT}");
+        Running::start(bed.own_command(&["kernel-udp-echo", "--listen", &listen]), "ready")
+    }
+}
+
+/// DPDK's testpmd on its af_xdp driver.
+#[derive(Debug)]
+struct TestpmdMacswap;
+
+impl System for TestpmdMacswap {
+    fn name(&self) -> &'static str {
+        "testpmd-macswap"
+    }
+
+    fn check(&self) -> Result<()> {
+        let found = Command::new("dpdk-testpmd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        ensure!(
+            found.is_ok(),
+            "dpdk-testpmd is not installed (Debian: dpdk, librte-net-af-xdp23; scripts/bench does it)"
+        );
+        Ok(())
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        let cores = format!("{},{}", bed.cores.generator, bed.cores.dut);
+        let mut command = bed.dut.command("dpdk-testpmd");
+        // The main thread, which sleeps, shares the generator's core; the one that forwards has its own.
+        command.args(["-l", &cores, "--main-lcore", &bed.cores.generator.to_string()]);
+        command.args(["--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "--no-shconf"]);
+        command.args(["--vdev", &format!("net_af_xdp0,iface={DUT_INTERFACE}")]);
+        command.args(["--", "--forward-mode=macswap", "--nb-cores=1", "--burst=64"]);
+        // Fewer buffers than the default, which do not fit 512 MiB. With a period it does not read its standard input.
+        command.args(["--total-num-mbufs=16384", "--stats-period", "3600"]);
+        // Its first statistics: it forwards by then.
+        let mut running = Running::start(command, "NIC statistics")?;
+        running.about = "net_af_xdp driver with the program and the bind flags that it chooses, bursts of 64".into();
+        Ok(running)
+    }
+}
+
+/// The appliance.
+#[derive(Debug)]
+struct Framewire {
+    program: PathBuf,
+    answer: Answer,
+}
+
+impl Framewire {
+    fn configuration(&self, bed: &Bed) -> String {
+        let (steering, service) = match self.answer {
+            Answer::Reflect => ("everything", "type = \"reflect\"".to_owned()),
+            Answer::Echo => ("owned", format!("type = \"udp-echo\"\nport = {ECHO_PORT}")),
+        };
+        format!(
+            "[[interface]]\nname = \"{DUT_INTERFACE}\"\naddresses = [\"{DUT_NETWORK}\"]\nsteering = \"{steering}\"\n\n\
+             [worker]\ncores = [{}]\nidle = \"spin\"\n\n[[service]]\n{service}\n",
+            bed.cores.dut
+        )
+    }
+}
+
+impl System for Framewire {
+    fn name(&self) -> &'static str {
+        FRAMEWIRE
+    }
+
+    fn check(&self) -> Result<()> {
+        let program = self.program.display();
+        ensure!(
+            self.program.is_file(),
+            "there is no {program}: cargo build --release -p framewire, or --framewire PATH"
+        );
+        Ok(())
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        let file = std::env::temp_dir().join(format!("{}.toml", bed.dut.name()));
+        fs::write(&file, self.configuration(bed)).with_context(|| format!("writing {}", file.display()))?;
+        let mut command = bed.dut.command(&self.program);
+        command.arg("serve").arg("-c").arg(&file);
+        let running = Running::start(command, "ready");
+        let _ = fs::remove_file(&file);
+        running
+    }
+}
