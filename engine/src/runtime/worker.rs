@@ -205,7 +205,6 @@ impl Worker {
         self.turns += 1;
         let clock = self.clock;
         let clock = || clock.now();
-        // A turn is measured if the last one had something to do, or this one is to be idle: idle turns would bury the others.
         if let Some(stages) = &mut self.stages {
             stages.begin(clock);
         }
@@ -239,6 +238,9 @@ impl Worker {
         end(&mut self.stages, Stage::Kick, clock);
         if !self.remote.is_empty() {
             worked += self.run_calls();
+        }
+        if let Some(stages) = &mut self.stages {
+            stages.finish(if worked > 0 { Work::Some } else { Work::None });
         }
         Ok(if worked > 0 || pending { Work::Some } else { Work::None })
     }
