@@ -200,6 +200,9 @@ pub struct Reassembler {
     /// Oldest first; as all have the same timeout, also by deadline.
     by_age: List,
     frames: usize,
+    fragments: usize,
+    joined: u64,
+    discarded: u64,
     evicted: u64,
     armed: Option<Instant>,
 }
@@ -217,6 +220,9 @@ impl Reassembler {
             free: Vec::new(),
             by_age: List::EMPTY,
             frames: 0,
+            fragments: 0,
+            joined: 0,
+            discarded: 0,
             evicted: 0,
             armed: None,
         }
@@ -319,6 +325,21 @@ impl Reassembler {
         self.frames
     }
 
+    /// Fragments held.
+    pub fn fragments_held(&self) -> usize {
+        self.fragments
+    }
+
+    /// Fragments that became part of a whole datagram so far.
+    pub fn fragments_joined(&self) -> u64 {
+        self.joined
+    }
+
+    /// Fragments that were kept and then freed with their unfinished datagram so far.
+    pub fn fragments_discarded(&self) -> u64 {
+        self.discarded
+    }
+
     /// Datagrams in the making, discarded ones that are remembered included.
     pub fn len(&self) -> usize {
         self.by_key.len()
@@ -412,6 +433,7 @@ impl Reassembler {
         }
         datagram.pieces.insert(place, piece);
         self.frames += frames;
+        self.fragments += 1;
         if let Some(source) = self.sources.get_mut(&self.datagrams[at].key.src) {
             source.frames += frames;
         }
@@ -461,6 +483,8 @@ impl Reassembler {
     fn join(&mut self, at: usize) -> Option<RxBuf> {
         let mut whole: Option<RxBuf> = None;
         let mut pieces = std::mem::take(&mut self.datagrams[at].pieces);
+        self.fragments -= pieces.len();
+        self.joined += pieces.len() as u64;
         while let Some(Piece { mut buf, .. }) = pieces.pop() {
             if let Some(tail) = whole.take()
                 && buf.append(tail).is_err()
@@ -494,6 +518,8 @@ impl Reassembler {
 
     fn release(&mut self, at: usize) {
         let datagram = &mut self.datagrams[at];
+        self.fragments -= datagram.pieces.len();
+        self.discarded += datagram.pieces.len() as u64;
         datagram.pieces.clear();
         let frames = std::mem::take(&mut datagram.frames);
         self.frames -= frames;

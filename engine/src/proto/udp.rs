@@ -87,20 +87,20 @@ impl UdpSocket {
         }
     }
 
-    /// Puts a datagram into the queue.
-    ///
-    /// # Errors
-    /// Gives it back when that would exceed the limits.
+    /// There is room for `buf` in the queue.
     #[inline]
-    pub fn handle_datagram(&mut self, datagram: Datagram) -> Result<(), Datagram> {
+    pub fn has_room(&self, buf: &RxBuf) -> bool {
+        let (bytes, frames) = footprint(buf);
+        self.queued_bytes + bytes <= self.limits.bytes && self.queued_frames + frames <= self.limits.frames
+    }
+
+    /// Puts a datagram for which there [is room](Self::has_room) into the queue.
+    #[inline]
+    pub fn handle_datagram(&mut self, datagram: Datagram) {
         let (bytes, frames) = footprint(&datagram.buf);
-        if self.queued_bytes + bytes > self.limits.bytes || self.queued_frames + frames > self.limits.frames {
-            return Err(datagram);
-        }
         self.queued_bytes += bytes;
         self.queued_frames += frames;
         self.queue.push_back(datagram);
-        Ok(())
     }
 
     /// Takes the oldest datagram.

@@ -15,6 +15,8 @@ mod engine;
 mod idle;
 mod remote;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use clock::Clock;

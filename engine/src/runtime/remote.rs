@@ -32,6 +32,23 @@ struct Shared {
 #[derive(Clone)]
 pub struct Remote(Arc<Shared>);
 
+/// The worker's end. Dropping it, also by a panic of the worker's thread, closes the letter box, so that no caller waits for ever.
+#[derive(Debug)]
+pub(super) struct Inbox(pub(super) Remote);
+
+impl std::ops::Deref for Inbox {
+    type Target = Remote;
+    fn deref(&self) -> &Remote {
+        &self.0
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Why a call was not queued or not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
@@ -71,6 +88,11 @@ impl Remote {
         // sleeps.
         if self.0.asleep.swap(false, Ordering::SeqCst) {
             self.ring();
+        }
+        // The worker may have closed since the first look, and have emptied the queue before this call was in it: then nobody else would ever drop it.
+        if self.0.closed.load(Ordering::SeqCst) {
+            self.drop_calls();
+            return Err(RemoteError::Stopped);
         }
         Ok(())
     }
@@ -129,7 +151,11 @@ impl Remote {
 
     /// No more calls: those that wait are dropped, so that their callers wake.
     pub(super) fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.drop_calls();
+    }
+
+    fn drop_calls(&self) {
         while self.0.calls.pop().is_some() {}
     }
 }

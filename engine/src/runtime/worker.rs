@@ -3,6 +3,7 @@
 use super::{
     Clock, IdleConfig, Remote, Stage, StageHistograms, StageSummary,
     idle::{self, Idler},
+    remote::Inbox,
 };
 use crate::{
     buf::{Ledger, Pool, PoolCounters, RxBuf, TxQueue},
@@ -73,7 +74,7 @@ pub struct Worker {
     clock: Clock,
     received: Vec<RxBuf>,
     idler: Idler,
-    remote: Remote,
+    remote: Inbox,
     stages: Option<StageHistograms>,
     turns: u64,
     sleeps: u64,
@@ -130,7 +131,7 @@ impl Worker {
             clock,
             received: Vec::with_capacity(RX_BURST),
             idler: Idler::new(config.idle),
-            remote,
+            remote: Inbox(remote),
             stages: config.stage_histograms.then(StageHistograms::new),
             turns: 0,
             sleeps: 0,
@@ -246,7 +247,7 @@ impl Worker {
     }
 
     fn run_calls(&mut self) -> usize {
-        let remote = self.remote.clone();
+        let remote = Remote::clone(&self.remote);
         let mut count = 0;
         while count < CALLS_PER_TURN
             && let Some(call) = remote.take()

@@ -204,7 +204,8 @@ impl UdpSocket {
     #[inline]
     pub fn reply(self, net: &mut Net<'_>, datagram: Datagram) -> Result<(), SendError> {
         let Datagram { buf, from, to } = datagram;
-        let source = (!to.is_multicast() && !to.is_broadcast()).then_some(to);
+        // What came by broadcast or multicast is answered from the address that the route prefers.
+        let source = net.stack.is_our_address(to).then_some(to);
         net.stack.udp_send_from(self.0, buf.into_tx(), source, from)
     }
 

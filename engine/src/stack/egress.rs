@@ -2,7 +2,7 @@
 
 use super::{Stack, dest::Destination};
 use crate::{
-    buf::TxBuf,
+    buf::{Frozen, TxBuf},
     proto::{IfaceId, neighbour::Lookup},
     wire::{
         MacAddr, arp, checksum, ethernet,
@@ -10,6 +10,7 @@ use crate::{
         udp,
     },
 };
+use smallvec::SmallVec;
 use std::net::Ipv4Addr;
 
 /// Why a send was refused.
@@ -237,7 +238,12 @@ impl Stack {
     /// Everything that is not one small frame: VLANs, payloads that come with their own header, fragments, runs and chains.
     #[cold]
     fn send_slowly(&mut self, to: Destination, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
-        let mtu = usize::from(to.mtu);
+        let at = usize::from(to.iface.0);
+        let pieces_max = self.ifaces[at].tx_pieces_max;
+        let frame_bytes = self.pool.frame_payload_bytes();
+        // What must be copied, for want of scatter-gather or because it is in too many pieces, goes into as many frames as the port takes for a packet.
+        let copy_bytes_max = if buf.is_single() { usize::MAX } else { pieces_max.saturating_mul(frame_bytes) };
+        let mtu = usize::from(to.mtu).min(copy_bytes_max.saturating_add(ipv4::HEADER_BYTES));
         let payload = buf.total_len();
         let l4_bytes = send.l4.header_bytes();
         let datagram = payload + l4_bytes;
@@ -254,14 +260,15 @@ impl Stack {
             return Err(SendError::MessageSize);
         }
         let packets = datagram.div_ceil(per_packet).max(1);
-        let at = usize::from(to.iface.0);
-        let pieces_max = self.ifaces[at].tx_pieces_max;
-        // Each packet is a header and its pieces; a cut within a piece makes one more of it.
-        let descriptors = packets * 2 + buf.frame_count();
+        let copy_frames = per_packet.div_ceil(frame_bytes);
+        // Each packet is a header and its pieces, or copies of them; a cut within a piece makes one more of it.
+        let descriptors = packets * (1 + copy_frames) + buf.frame_count();
         if self.ifaces[at].egress.limit() < descriptors {
             return Err(SendError::MessageSize);
         }
-        if self.ifaces[at].egress.room() < descriptors || (self.pool.free_for_control() as usize) < packets {
+        if self.ifaces[at].egress.room() < descriptors
+            || (self.pool.free_for_control() as usize) < packets * copy_frames
+        {
             return Err(SendError::WouldBlock(buf));
         }
         let src = send.src.unwrap_or(to.source);
@@ -312,10 +319,20 @@ impl Stack {
             };
             let pieces = payload_bytes.count_pieces(from, take);
             let copied = pieces + 1 > pieces_max;
+            let mut tails: SmallVec<[TxBuf; 2]> = SmallVec::new();
             if copied {
-                let _ = head.set_len(take);
-                let copied = payload_bytes.copy_to(from, head.as_mut_slice());
-                self.counters.bytes_copied_tx += copied as u64;
+                let mut done = fill(&mut head, &payload_bytes, from, take);
+                while done < take
+                    && let Some(mut tail) = self.pool.alloc_control()
+                {
+                    done += fill(&mut tail, &payload_bytes, from + done, take - done);
+                    tails.push(tail);
+                }
+                self.counters.bytes_copied_tx += done as u64;
+                if done < take {
+                    self.counters.drop_tx_no_memory += 1;
+                    return Ok(());
+                }
             }
             let iface = &mut self.ifaces[at];
             let mut ip = [0; ipv4::HEADER_BYTES];
@@ -325,11 +342,12 @@ impl Stack {
                 self.counters.drop_tx_no_memory += 1;
                 return Ok(());
             }
-            self.counters.tx_bytes += (head.len() + if copied { 0 } else { take }) as u64;
+            let copied_bytes = head.len() + tails.iter().map(TxBuf::len).sum::<usize>();
+            self.counters.tx_bytes += (copied_bytes + if copied { 0 } else { take }) as u64;
             self.counters.tx_frames += 1;
             self.counters.fragments_sent += u64::from(packets > 1);
             if let Ok(mut sealed) = head.seal() {
-                if !copied && take > 0 {
+                if !copied && take > 0 || !tails.is_empty() {
                     sealed.set_more();
                 }
                 let mut pushed = iface.egress.push(sealed).is_ok();
@@ -337,6 +355,16 @@ impl Stack {
                     let egress = &mut iface.egress;
                     let sealed = payload_bytes.seal_range(from, take, |piece| pushed &= egress.push(piece).is_ok());
                     pushed &= sealed.is_ok();
+                }
+                let mut left = tails.len();
+                for tail in tails {
+                    left -= 1;
+                    if let Ok(mut tail) = tail.seal() {
+                        if left > 0 {
+                            tail.set_more();
+                        }
+                        pushed &= iface.egress.push(tail).is_ok();
+                    }
                 }
                 debug_assert!(pushed, "room for all descriptors was checked");
             }
@@ -440,6 +468,14 @@ impl Stack {
             self.counters.drop_tx_no_memory += 1;
         }
     }
+}
+
+/// Fills an empty buffer with a copy of up to `len` of `bytes` from `from` on; returns how many.
+fn fill(buf: &mut TxBuf, bytes: &Frozen, from: usize, len: usize) -> usize {
+    if buf.set_len(len.min(buf.capacity())).is_err() {
+        return 0;
+    }
+    bytes.copy_to(from, buf.as_mut_slice())
 }
 
 fn clamp_u16(n: usize) -> u16 {

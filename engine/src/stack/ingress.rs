@@ -11,7 +11,7 @@ use crate::{
         IfaceId,
         fragment::{FragmentError, FragmentKey, Inserted},
         neighbour::{Learned, TimerAction},
-        udp::{Datagram, PendingError},
+        udp::PendingError,
     },
     time::Duration,
     wire::{
@@ -36,7 +36,7 @@ impl Stack {
     #[inline]
     pub(super) fn handle_frame(&mut self, id: IfaceId, frame: RxBuf) {
         self.counters.rx_frames += 1;
-        self.counters.rx_bytes += frame.len() as u64;
+        self.counters.rx_bytes += frame.total_len() as u64;
         let Some(iface) = self.ifaces.get(usize::from(id.0)).filter(|iface| iface.up) else {
             self.counters.drop_interface_down += 1;
             return;
@@ -70,6 +70,7 @@ impl Stack {
         let iface = &mut self.ifaces[usize::from(id.0)];
         let (mac, for_us) = (iface.mac, iface.has_address(packet.target_ip));
         if packet.sender_mac == mac || packet.sender_mac.is_multicast() {
+            self.counters.drop_arp_source += 1;
             return;
         }
         if iface.has_address(packet.sender_ip) {
@@ -173,6 +174,9 @@ impl Stack {
             Ok(header) => header,
             Err(error) => {
                 match error {
+                    HeaderError::Truncated if splits_header(&packet, at, ip_header_bytes(&packet, at)) => {
+                        self.counters.drop_chain_header += 1;
+                    }
                     HeaderError::Truncated => self.counters.drop_ip_truncated += 1,
                     HeaderError::Version => self.counters.drop_ip_version += 1,
                     HeaderError::Length => self.counters.drop_ip_length += 1,
@@ -252,7 +256,9 @@ impl Stack {
         packet.advance(header.header_len);
         let key = FragmentKey { src: header.src, dst: header.dst, id: header.id, protocol: header.protocol };
         let (offset, more) = (header.fragment_offset(), header.more_fragments());
-        match self.reassembler.insert(key, offset, more, packet, &quote[..quote_len], self.now) {
+        let inserted = self.reassembler.insert(key, offset, more, packet, &quote[..quote_len], self.now);
+        self.count_fragments();
+        match inserted {
             Inserted::Started { deadline: _ } => self.arm_reassembly(),
             Inserted::Held => {}
             Inserted::Complete(payload) => {
@@ -271,6 +277,11 @@ impl Stack {
         }
     }
 
+    fn count_fragments(&mut self) {
+        self.counters.fragments_joined = self.reassembler.fragments_joined();
+        self.counters.drop_fragment_discarded = self.reassembler.fragments_discarded();
+    }
+
     /// A whole datagram's payload, put together; its header is gone, so no error can quote it.
     fn handle_reassembled(&mut self, id: IfaceId, header: &ipv4::Header, payload: RxBuf, group: Group) {
         let header = header.of_reassembled(payload.total_len());
@@ -281,11 +292,12 @@ impl Stack {
     pub(super) fn reassembly_timer(&mut self) {
         while let Some((key, timed_out)) = self.reassembler.expire(self.now) {
             self.counters.drop_fragment_timeout += 1;
-            // RFC 1122 section 3.3.2: only if the first fragment had come.
-            if timed_out.had_first {
+            // RFC 1122 section 3.3.2: only if the first fragment had come; section 3.2.2: never about a broadcast.
+            if timed_out.had_first && self.is_our_address(key.dst) {
                 self.send_icmp_error(kind::TIME_EXCEEDED, 1, [0; 4], key.src, key.dst, timed_out.quote());
             }
         }
+        self.count_fragments();
         self.arm_reassembly();
     }
 
@@ -300,7 +312,11 @@ impl Stack {
         let received = ip.payload_len();
         let at = at + ip.header_len;
         let Some(header) = packet.as_slice().get(at..).and_then(|segment| udp::Header::parse(segment, received)) else {
-            self.counters.drop_udp_length += 1;
+            if splits_header(&packet, at, udp::HEADER_BYTES) {
+                self.counters.drop_chain_header += 1;
+            } else {
+                self.counters.drop_udp_length += 1;
+            }
             return;
         };
         if packet.is_chain() {
@@ -319,15 +335,14 @@ impl Stack {
         let local = SocketAddrV4::new(ip.dst, header.dst_port);
         let from = SocketAddrV4::new(ip.src, header.src_port);
         let bytes = (header.len - udp::HEADER_BYTES) as u64;
-        match self.udp.deliver(local, Datagram { buf: packet, from, to: ip.dst }, &mut self.events) {
+        match self.udp.deliver(local, from, packet, &mut self.events) {
             Delivery::Delivered => {
                 self.counters.udp_rx_datagrams += 1;
                 self.counters.udp_rx_payload_bytes += bytes;
             }
             Delivery::QueueFull => self.counters.drop_udp_queue_full += 1,
-            Delivery::NoSocket(datagram) => {
+            Delivery::NoSocket(mut packet) => {
                 self.counters.drop_udp_no_socket += 1;
-                let mut packet = datagram.buf;
                 // The headers are still in front of the payload, unless the datagram came in fragments.
                 if ip.header_len > 0 && packet.retreat(ip.header_len + udp::HEADER_BYTES) {
                     self.send_unreachable(unreachable::PORT, ip, &packet, group);
@@ -372,7 +387,11 @@ impl Stack {
 
     fn handle_icmp(&mut self, ip: &ipv4::Header, packet: RxBuf, group: Group) {
         let Some(header) = icmp::Header::parse(packet.as_slice()) else {
-            self.counters.drop_icmp_malformed += 1;
+            if splits_header(&packet, 0, icmp::HEADER_BYTES) {
+                self.counters.drop_chain_header += 1;
+            } else {
+                self.counters.drop_icmp_malformed += 1;
+            }
             return;
         };
         if checksum::sum_pieces(packet.pieces()) != 0xffff {
@@ -449,25 +468,23 @@ impl Stack {
         if group == Group::Many || header.header_len == 0 || header.fragment_offset() > 0 {
             return;
         }
-        // Not about an ICMP error. (Echo requests never get here.)
-        let l4 = &packet.as_slice()[header.header_len.min(packet.len())..];
-        if header.protocol == protocol::ICMP && l4.first().is_none_or(|&kind| icmp::is_error(kind)) {
-            return;
-        }
         let mut quote = [0; QUOTE_BYTES_MAX];
         let len = packet.len().min(QUOTE_BYTES_MAX);
         quote[..len].copy_from_slice(&packet.as_slice()[..len]);
         self.send_icmp_error(kind::UNREACHABLE, code, [0; 4], header.src, header.dst, &quote[..len]);
     }
 
-    /// Sends an error message to `to` from `from`, within the rate limit.
+    /// Sends an error message to `to` from `from`, within the rate limit; never about an ICMP error (RFC 1122 section 3.2.2).
     fn send_icmp_error(&mut self, kind: u8, code: u8, rest: [u8; 4], to: Ipv4Addr, from: Ipv4Addr, quote: &[u8]) {
+        if quotes_icmp_error(quote) {
+            return;
+        }
         if !self.icmp_errors.take(self.now) {
             self.counters.icmp_errors_limited += 1;
             return;
         }
         let Some(mut buf) = self.pool.alloc_control() else {
-            self.counters.drop_icmp_no_memory += 1;
+            self.counters.icmp_errors_not_sent += 1;
             return;
         };
         let mut header = [0; icmp::HEADER_BYTES];
@@ -484,7 +501,7 @@ impl Stack {
         };
         match written.map(|()| self.send_ip(send, buf)) {
             Ok(Ok(())) => self.counters.icmp_errors_sent += 1,
-            _ => self.counters.drop_icmp_no_memory += 1,
+            _ => self.counters.icmp_errors_not_sent += 1,
         }
     }
 }
@@ -501,6 +518,25 @@ enum Group {
 /// RFC 1122 section 3.2.1.3: a source is one host's address.
 fn acceptable_source(src: Ipv4Addr) -> bool {
     !(src.is_multicast() || src.is_broadcast() || src.is_loopback() || src.octets()[0] == 0 || src.octets()[0] >= 240)
+}
+
+/// The header of `bytes` bytes at `at` is there, but its end lies in a later piece than the first.
+#[cold]
+fn splits_header(packet: &RxBuf, at: usize, bytes: usize) -> bool {
+    packet.len() < at + bytes && at + bytes <= packet.total_len()
+}
+
+/// How long the IPv4 header at `at` says that it is.
+#[cold]
+fn ip_header_bytes(packet: &RxBuf, at: usize) -> usize {
+    let said = packet.as_slice().get(at).map_or(0, |&first| usize::from(first & 0x0f) * 4);
+    said.max(ipv4::HEADER_BYTES)
+}
+
+/// `quote` (IP header and 8 bytes) is of an ICMP error, about which no other may be sent.
+fn quotes_icmp_error(quote: &[u8]) -> bool {
+    let header_len = quote.first().map_or(0, |&first| usize::from(first & 0x0f) * 4);
+    quote.get(9) == Some(&protocol::ICMP) && quote.get(header_len).is_none_or(|&kind| icmp::is_error(kind))
 }
 
 /// The endpoints (ours, the peer's) of a UDP packet of ours that an ICMP error quotes; `None` unless its IP header and first 8 payload bytes are there.

@@ -326,6 +326,7 @@ impl Stack {
             neighbours_parked: self.ifaces.iter().map(|iface| iface.neighbours.parked()).sum(),
             routes: self.routes.iter().count(),
             reassembly_frames: self.reassembler.frames_held(),
+            reassembly_fragments: self.reassembler.fragments_held(),
             timers: self.timers.len(),
         }
     }
@@ -344,6 +345,8 @@ pub struct Usage {
     pub routes: usize,
     /// Frames held by reassembly.
     pub reassembly_frames: usize,
+    /// Fragments that those are.
+    pub reassembly_fragments: usize,
     /// Armed timers.
     pub timers: usize,
 }

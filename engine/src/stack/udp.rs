@@ -6,7 +6,7 @@ use super::{
     egress::{IpSend, L4},
 };
 use crate::{
-    buf::TxBuf,
+    buf::{RxBuf, TxBuf},
     proto::udp::{Datagram, PendingError, RxLimits, UdpSocket},
     wire::udp,
 };
@@ -64,6 +64,8 @@ struct Slot {
     connected: Option<(SocketAddrV4, SocketAddrV4)>,
     /// An event for it is queued.
     listed: bool,
+    /// An error event for it is queued: a flood of ICMP errors must not pile up events.
+    error_listed: bool,
     /// A send was refused; it wants to hear of room.
     blocked: bool,
 }
@@ -93,7 +95,14 @@ impl UdpTable {
             return UdpHandle { index, generation: slot.generation };
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 1, socket: Some(socket), connected: None, listed: false, blocked: false });
+        self.slots.push(Slot {
+            generation: 1,
+            socket: Some(socket),
+            connected: None,
+            listed: false,
+            error_listed: false,
+            blocked: false,
+        });
         UdpHandle { index, generation: 1 }
     }
 
@@ -124,24 +133,26 @@ impl UdpTable {
         }
     }
 
-    /// Delivers a datagram; tells the event to queue if the socket was not listed yet.
+    /// Delivers a payload from `from` to `local`, and queues an event for the socket if none is queued.
     #[inline]
     pub(super) fn deliver(
         &mut self,
         local: SocketAddrV4,
-        datagram: Datagram,
+        from: SocketAddrV4,
+        buf: RxBuf,
         events: &mut VecDeque<StackEvent>,
     ) -> Delivery {
-        let Some(index) = self.demux.find(local, datagram.from) else { return Delivery::NoSocket(datagram) };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return Delivery::NoSocket(datagram) };
-        let Some(socket) = &mut slot.socket else { return Delivery::NoSocket(datagram) };
+        let Some(index) = self.demux.find(local, from) else { return Delivery::NoSocket(buf) };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return Delivery::NoSocket(buf) };
+        let Some(socket) = &mut slot.socket else { return Delivery::NoSocket(buf) };
         // A connected socket that was found by its port alone hears only its peer.
-        if socket.remote.is_some_and(|remote| remote != datagram.from) {
-            return Delivery::NoSocket(datagram);
+        if socket.remote.is_some_and(|remote| remote != from) {
+            return Delivery::NoSocket(buf);
         }
-        if socket.handle_datagram(datagram).is_err() {
+        if !socket.has_room(&buf) {
             return Delivery::QueueFull;
         }
+        socket.handle_datagram(Datagram { buf, from, to: *local.ip() });
         if !slot.listed {
             slot.listed = true;
             events.push_back(StackEvent::UdpReadable(UdpHandle { index, generation: slot.generation }));
@@ -157,7 +168,11 @@ impl UdpTable {
                 slot.listed = false;
                 slot.socket.as_ref().is_some_and(UdpSocket::is_readable)
             }),
-            StackEvent::UdpWritable(handle) | StackEvent::UdpError(handle) => self.get(handle).is_some(),
+            StackEvent::UdpError(handle) => self.slot(handle).is_some_and(|slot| {
+                slot.error_listed = false;
+                slot.socket.is_some()
+            }),
+            StackEvent::UdpWritable(handle) => self.get(handle).is_some(),
             StackEvent::Timer(_) => true,
         }
     }
@@ -197,6 +212,9 @@ impl UdpTable {
         let Some(slot) = self.slots.get_mut(index as usize) else { return false };
         let Some(socket) = &mut slot.socket else { return false };
         socket.handle_error(error);
+        if std::mem::replace(&mut slot.error_listed, true) {
+            return true;
+        }
         events.push_back(StackEvent::UdpError(UdpHandle { index, generation: slot.generation }));
         true
     }
@@ -211,7 +229,7 @@ impl UdpTable {
 #[derive(Debug)]
 pub(super) enum Delivery {
     Delivered,
-    NoSocket(Datagram),
+    NoSocket(RxBuf),
     QueueFull,
 }
 
@@ -282,6 +300,7 @@ impl Stack {
         if let Some(slot) = self.udp.slot(handle) {
             slot.socket = None;
             slot.listed = false;
+            slot.error_listed = false;
             slot.blocked = false;
             slot.generation = slot.generation.wrapping_add(1).max(1);
             self.udp.free.push(handle.index);

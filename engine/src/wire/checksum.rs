@@ -69,14 +69,11 @@ pub const fn shifted(sum: u16) -> u16 {
     sum.swap_bytes()
 }
 
+/// Adding a number to itself with its halves swapped leaves, in the upper half, the halves' sum with the carry brought back in.
 #[inline]
-const fn fold(mut total: u64) -> u16 {
-    total = (total & 0xffff_ffff) + (total >> 32);
-    total = (total & 0xffff_ffff) + (total >> 32);
-    let mut total = total as u32;
-    total = (total & 0xffff) + (total >> 16);
-    total = (total & 0xffff) + (total >> 16);
-    total as u16
+const fn fold(total: u64) -> u16 {
+    let halves = (total.wrapping_add(total.rotate_left(32)) >> 32) as u32;
+    (halves.wrapping_add(halves.rotate_left(16)) >> 16) as u16
 }
 
 /// The sum of the pseudo-header of UDP and TCP over IPv4 (RFC 768, RFC 9293 section 3.1). `len` is that of header and data.
