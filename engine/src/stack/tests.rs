@@ -582,3 +582,96 @@ fn bind_rules() {
     assert_eq!(rig.stack.udp_bind(any(7)), Err(BindError::InUse));
     rig.whole();
 }
+
+#[test]
+fn what_is_in_too_many_pieces_for_the_port_is_copied_whole() {
+    let mut rig = Rig::with(|config| (config.mtu, config.tx_pieces_max) = (9000, 17));
+    rig.learn_peer();
+    let socket = rig.stack.udp_bind(any(7)).unwrap();
+    let payload: Vec<u8> = (0..8000).map(|i| (i / 7) as u8).collect();
+    let segment = udp_segment(SocketAddrV4::new(PEER, 4000), SocketAddrV4::new(US, 7), &payload);
+    for (i, part) in segment.chunks(80).enumerate() {
+        let more = if (i + 1) * 80 < segment.len() { ipv4::MORE_FRAGMENTS } else { 0 };
+        rig.receive(&ip_frame(ipv4::Repr { flags_offset: (i * 10) as u16 | more, ..ip_repr(protocol::UDP) }, part));
+    }
+    let datagram = rig.stack.udp_recv(socket).unwrap();
+    assert_eq!(datagram.buf.frame_count(), 101);
+    rig.stack.udp_send_to(socket, datagram.buf.into_tx(), datagram.from).unwrap();
+    let sent = rig.sent();
+    assert_eq!(sent.len(), 1, "fits the MTU");
+    assert_eq!(read_udp(&sent[0]).2, payload);
+    assert_eq!(rig.stack.counters.bytes_copied_tx, 8000);
+    rig.whole();
+}
+
+#[test]
+fn without_scatter_gather_no_packet_is_larger_than_a_frame() {
+    let mut rig = Rig::with(|config| config.mtu = 9000);
+    rig.learn_peer();
+    let socket = rig.stack.udp_bind(any(7)).unwrap();
+    let payload: Vec<u8> = (0..8000).map(|i| (i / 7) as u8).collect();
+    let mut buf = rig.stack.pool().alloc_contiguous(payload.len()).unwrap();
+    buf.put_slice(&payload).unwrap();
+    rig.stack.udp_send_to(socket, buf, SocketAddrV4::new(PEER, 9)).unwrap();
+    let sent = rig.sent();
+    assert_eq!(sent.len(), 3);
+    assert_eq!(read_segment(US, PEER, &reassemble(&sent, 3860)).2, payload);
+    rig.whole();
+}
+
+#[test]
+fn no_time_exceeded_about_a_broadcast_or_an_icmp_error() {
+    let mut rig = Rig::new();
+    rig.learn_peer();
+    let first = |dst, protocol| ipv4::Repr { dst, flags_offset: ipv4::MORE_FRAGMENTS, ..ip_repr(protocol) };
+    rig.receive(&ip_frame(first(Ipv4Addr::new(10, 0, 0, 255), protocol::UDP), &[0; 1480]));
+    rig.receive(&ip_frame(first(US, protocol::ICMP), &[3; 1480]));
+    assert_eq!(rig.stack.usage().reassembly_fragments, 2);
+    rig.advance(Duration::from_secs(31));
+    assert_eq!((rig.stack.counters.drop_fragment_timeout, rig.stack.counters.drop_fragment_discarded), (2, 2));
+    assert!(rig.sent().is_empty());
+    rig.whole();
+}
+
+#[test]
+fn a_flood_of_icmp_errors_queues_one_event() {
+    let mut rig = Rig::new();
+    rig.learn_peer();
+    let socket = rig.stack.udp_bind(any(0)).unwrap();
+    rig.stack.udp_connect(socket, Some(SocketAddrV4::new(PEER, 9))).unwrap();
+    rig.stack.udp_send(socket, rig.stack.pool().alloc_tx().unwrap()).unwrap();
+    let packet = rig.sent().remove(0);
+    let mut error = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &packet[14..42]].concat();
+    let sum = !checksum::sum(&error);
+    error[2..4].copy_from_slice(&sum.to_be_bytes());
+    for round in 1..=2 {
+        for _ in 0..1000 {
+            rig.receive(&ip_frame(ip_repr(protocol::ICMP), &error));
+        }
+        assert_eq!(rig.stack.event_count(), 1);
+        assert_eq!(rig.stack.next_event(), Some(StackEvent::UdpError(socket)));
+        assert_eq!(rig.stack.counters.icmp_errors_received, round * 1000);
+    }
+    rig.whole();
+}
+
+#[test]
+fn chains_with_divided_headers_are_told_from_cut_ones() {
+    let mut rig = Rig::new();
+    let receive = |rig: &mut Rig, frame: &[u8], cut: usize| {
+        let mut head = rig.stack.pool().rx_from_bytes(&frame[..cut]).unwrap();
+        head.append(rig.stack.pool().rx_from_bytes(&frame[cut..]).unwrap()).unwrap();
+        rig.stack.ingress(rig.now, IFACE, &mut vec![head]);
+    };
+    let frame = udp_frame(4000, 7, b"payload");
+    let echo = ip_frame(ip_repr(protocol::ICMP), &[8, 0, 0xf7, 0xff, 0, 0, 0, 0, 0, 0]);
+    for (frame, cut) in [(&frame, 20), (&frame, 33), (&frame, 34), (&frame, 41), (&echo, 40)] {
+        let before = rig.stack.counters.drop_chain_header;
+        receive(&mut rig, frame, cut);
+        assert_eq!(rig.stack.counters.drop_chain_header, before + 1, "cut at {cut}");
+    }
+    receive(&mut rig, &frame[..30], 20);
+    assert_eq!(rig.stack.counters.drop_ip_truncated, 1);
+    assert_eq!(rig.stack.counters.rx_bytes, 4 * 49 + 44 + 30, "bytes of all pieces");
+    rig.whole();
+}
