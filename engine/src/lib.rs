@@ -34,12 +34,15 @@
 
 #[allow(unsafe_code)]
 pub mod buf;
+pub mod cli;
+pub mod config;
 #[allow(unsafe_code)]
 pub mod port;
 pub mod proto;
 #[allow(unsafe_code)]
 pub mod ring;
 pub mod runtime;
+pub mod service;
 pub mod socket;
 pub mod stack;
 pub mod telemetry;

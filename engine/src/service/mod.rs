@@ -1,0 +1,159 @@
+//! The appliance's services: what a worker does when nobody wrote an application for it.
+//!
+//! Each is an [`App`] or a [`FrameHandler`] like any other, and an example of one: [`UdpEcho`], [`UdpSink`], [`UdpSource`], [`Reflect`]. Several on one
+//! worker run as one application, [`Services`], which hands each socket's events to the service that opened it. What a service counts stands on
+//! a [`Board`] that other threads may read at any time.
+#![forbid(unsafe_code)]
+
+mod counts;
+mod echo;
+mod reflect;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use counts::{Board, Counts, Tally};
+pub use echo::UdpEcho;
+pub use reflect::Reflect;
+pub use sink::UdpSink;
+pub use source::{SourceConfig, UdpSource};
+
+use crate::{
+    config,
+    runtime::FrameHandler,
+    socket::{App, AppError, Event, Net, UdpSocket, Work},
+};
+use std::{fmt, net::SocketAddrV4, sync::Arc};
+
+/// An application that other applications share a worker with.
+pub trait Service: App + fmt::Debug {
+    /// Its socket, once it has started: its events are the service's.
+    fn socket(&self) -> Option<UdpSocket>;
+}
+
+/// What a worker is to run.
+pub enum Program {
+    /// On a stack.
+    App(Box<dyn App>),
+    /// On whole frames.
+    Frames(Box<dyn FrameHandler>),
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::App(_) => "App",
+            Self::Frames(_) => "Frames",
+        })
+    }
+}
+
+/// The program of worker `worker` of `workers`: all services of the configuration, counting on `board`.
+pub fn program(services: &[config::Service], board: &Board, worker: usize, workers: usize) -> Program {
+    let counts = |service: usize| board.counts(worker, service);
+    if let Some(at) = services.iter().position(|service| *service == config::Service::Reflect) {
+        return Program::Frames(Box::new(Reflect::new(counts(at))));
+    }
+    let mut made: Vec<Box<dyn Service>> = Vec::new();
+    for (i, service) in services.iter().enumerate() {
+        made.extend(make(service, counts(i), i, worker, workers));
+    }
+    Program::App(Box::new(Services::new(made)))
+}
+
+/// `None` for what is no application.
+fn make(
+    service: &config::Service,
+    counts: Arc<Counts>,
+    index: usize,
+    worker: usize,
+    workers: usize,
+) -> Option<Box<dyn Service>> {
+    Some(match *service {
+        config::Service::UdpEcho { listen } => Box::new(UdpEcho::new(listen, counts)),
+        config::Service::UdpSink { listen, sequence } => Box::new(UdpSink::new(listen, sequence, counts)),
+        config::Service::UdpSource { destination, local, payload_bytes, rate_pps, count } => {
+            let mut source = SourceConfig::new(destination);
+            source.local = local;
+            source.payload_bytes = payload_bytes;
+            source.rate_pps = (rate_pps > 0).then(|| share(rate_pps, worker, workers));
+            source.count = (count > 0).then(|| share(count, worker, workers));
+            source.timer_token = index as u64;
+            Box::new(UdpSource::new(source, counts))
+        }
+        config::Service::Reflect => return None,
+    })
+}
+
+/// The part of `total` that one of `workers` does; the first ones do one more if it does not come out even.
+fn share(total: u64, worker: usize, workers: usize) -> u64 {
+    let (worker, workers) = (worker as u64, workers.max(1) as u64);
+    total / workers + u64::from(worker < total % workers)
+}
+
+/// Several services on one worker.
+#[derive(Debug)]
+pub struct Services {
+    services: Vec<Box<dyn Service>>,
+    /// Socket of each, in the same order. Scanned once per socket and turn, not per packet; there are at most 64.
+    sockets: Vec<Option<UdpSocket>>,
+}
+
+impl Services {
+    /// Services in order; a timer's token is the number of the service that it is for.
+    pub fn new(services: Vec<Box<dyn Service>>) -> Self {
+        Self { sockets: Vec::with_capacity(services.len()), services }
+    }
+
+    fn of_socket(&mut self, socket: UdpSocket) -> Option<&mut Box<dyn Service>> {
+        let at = match self.services.len() {
+            1 => 0,
+            _ => self.sockets.iter().position(|one| *one == Some(socket))?,
+        };
+        self.services.get_mut(at)
+    }
+}
+
+impl App for Services {
+    fn start(&mut self, net: &mut Net<'_>) -> Result<(), AppError> {
+        for service in &mut self.services {
+            service.start(net)?;
+            self.sockets.push(service.socket());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn handle_event(&mut self, net: &mut Net<'_>, event: Event) {
+        let service = match event {
+            Event::Readable(socket) | Event::Writable(socket) | Event::Error(socket) => self.of_socket(socket),
+            Event::Timer(token) => usize::try_from(token).ok().and_then(|at| self.services.get_mut(at)),
+        };
+        if let Some(service) = service {
+            service.handle_event(net, event);
+        }
+    }
+
+    #[inline]
+    fn poll(&mut self, net: &mut Net<'_>) -> Work {
+        let mut work = Work::None;
+        for service in &mut self.services {
+            if service.poll(net) == Work::Some {
+                work = Work::Some;
+            }
+        }
+        work
+    }
+
+    fn stop(&mut self, net: &mut Net<'_>) {
+        for service in &mut self.services {
+            service.stop(net);
+        }
+    }
+}
+
+/// Binds a service's socket.
+fn bind(net: &mut Net<'_>, kind: &'static str, local: SocketAddrV4) -> Result<UdpSocket, AppError> {
+    net.udp_bind(local).map_err(|error| format!("{kind} on {local}: {error}").into())
+}
