@@ -14,7 +14,7 @@ use crate::{
     },
     proto::route::{Route, RouteError},
     socket::{App, AppError, Net},
-    stack::{IfaceConfig, RxChecksum, Stack, StackConfig},
+    stack::{IfaceConfig, NeighbourSource, RxChecksum, Stack, StackConfig},
     wire::Ipv4Net,
 };
 use crossbeam::channel;
@@ -35,7 +35,8 @@ pub enum Steering {
     /// All packets to the engine's addresses, and ARP for them.
     #[default]
     Owned,
-    /// The kernel has the addresses too: only these (IP protocol, destination port) are ours. The kernel answers ARP.
+    /// The kernel has the addresses too: only these (IP protocol, destination port) are ours. The kernel answers ARP and gets the answers to it, so the engine
+    /// can answer those who ask but reaches nobody on its own account.
     SharedPorts(Vec<(u8, u16)>),
     /// Every frame.
     Everything,
@@ -436,6 +437,9 @@ fn build_stack(
     iface.mtu = info.mtu;
     iface.vlan = config.vlan;
     iface.rx_checksum = config.rx_checksum;
+    if matches!(config.steering, Steering::SharedPorts(_)) {
+        iface.neighbour_source = NeighbourSource::Traffic;
+    }
     iface.tx_pieces_max = info.tx_pieces_max;
     iface.egress_limit = config.xsk.tx_ring_entries as usize;
     let route_error = |source| EngineError::Route { worker: index, source };

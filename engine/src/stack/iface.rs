@@ -24,6 +24,17 @@ pub enum RxChecksum {
     Trust,
 }
 
+/// Where Ethernet addresses of neighbours are learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NeighbourSource {
+    /// From ARP.
+    #[default]
+    Arp,
+    /// Also from the packets that neighbours send: where the kernel has our address too, ARP answers are the kernel's, and only who asks us can be answered.
+    /// Such a link's stations are trusted not to forge each other's addresses.
+    Traffic,
+}
+
 /// How an interface is set up.
 #[derive(Clone, Debug)]
 pub struct IfaceConfig {
@@ -39,6 +50,8 @@ pub struct IfaceConfig {
     pub addresses: Vec<Ipv4Net>,
     /// Receive checksum policy.
     pub rx_checksum: RxChecksum,
+    /// Where neighbours are learned.
+    pub neighbour_source: NeighbourSource,
     /// Most descriptors of a packet that the port can send; 1: no scatter-gather.
     pub tx_pieces_max: usize,
     /// Most descriptors that wait for the port.
@@ -55,6 +68,7 @@ impl IfaceConfig {
             vlan: None,
             addresses,
             rx_checksum: RxChecksum::Verify,
+            neighbour_source: NeighbourSource::Arp,
             tx_pieces_max: 1,
             egress_limit: 1024,
         }
@@ -77,6 +91,7 @@ pub struct Interface {
     /// Its addresses with their networks.
     pub addresses: Vec<Ipv4Net>,
     pub(super) rx_checksum: RxChecksum,
+    pub(super) neighbour_source: NeighbourSource,
     pub(super) tx_pieces_max: usize,
     pub(super) egress: TxQueue,
     pub(super) neighbours: Neighbours<Parked>,
@@ -95,6 +110,7 @@ impl Interface {
             vlan: config.vlan,
             addresses: Vec::new(),
             rx_checksum: config.rx_checksum,
+            neighbour_source: config.neighbour_source,
             tx_pieces_max: config.tx_pieces_max.max(1),
             egress: TxQueue::with_limit(config.egress_limit),
             neighbours: Neighbours::new(neighbours, hash_seeds),

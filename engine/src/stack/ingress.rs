@@ -1,7 +1,7 @@
 //! The way in. Every check that fails counts one reason and drops the packet, which gives its frames back.
 
 use super::{
-    RxChecksum, Stack, TimerKey,
+    NeighbourSource, RxChecksum, Stack, TimerKey,
     egress::{IpSend, L4},
     udp::Delivery,
 };
@@ -55,7 +55,7 @@ impl Stack {
             return;
         }
         match header.ethertype {
-            ethertype::IPV4 => self.handle_ipv4(id, header.dst, header.len, frame),
+            ethertype::IPV4 => self.handle_ipv4(id, &header, frame),
             ethertype::ARP => self.handle_arp(id, &frame.as_slice()[header.len..]),
             _ => self.counters.drop_ethertype += 1,
         }
@@ -103,6 +103,21 @@ impl Stack {
             self.counters.arp_replies_sent += 1;
             self.send_arp(id, &reply, packet.sender_mac);
         }
+    }
+
+    /// A packet from `src` came from `mac`: whichever neighbour leads to `src` is there.
+    fn learn_from_traffic(&mut self, id: IfaceId, src: Ipv4Addr, mac: MacAddr) {
+        let Some(route) = self.routes.lookup(src).filter(|route| route.iface == id) else { return };
+        let next_hop = route.next_hop.unwrap_or(src);
+        if mac.is_multicast() {
+            return;
+        }
+        let neighbours = &mut self.ifaces[usize::from(id.0)].neighbours;
+        let mut resolved = Vec::new();
+        neighbours.learn(next_hop, mac, Learned::Request, self.now, &mut resolved);
+        neighbours.confirm(next_hop, self.now);
+        self.arm_neighbours(id);
+        self.send_parked(resolved);
     }
 
     /// Somebody else claims our address: RFC 5227 section 2.4 (b), defend at most once in ten seconds.
@@ -166,9 +181,10 @@ impl Stack {
         }
     }
 
-    /// `packet`'s IP header begins at `at`. The headers are stripped in one go, once it is known whose the packet is.
+    /// The headers are stripped in one go, once it is known whose the packet is.
     #[inline]
-    fn handle_ipv4(&mut self, id: IfaceId, link_dst: MacAddr, at: usize, mut packet: RxBuf) {
+    fn handle_ipv4(&mut self, id: IfaceId, link: &ethernet::Header, mut packet: RxBuf) {
+        let at = link.len;
         let received = packet.total_len() - at;
         let header = match ipv4::Header::parse(&packet.as_slice()[at..], received) {
             Ok(header) => header,
@@ -211,7 +227,7 @@ impl Stack {
         }
         let group = if iface.has_address(header.dst) {
             // RFC 1122 section 3.3.6: a unicast address in a link-layer broadcast is somebody's mistake.
-            if link_dst.is_multicast() {
+            if link.dst.is_multicast() {
                 self.counters.drop_ip_not_ours += 1;
                 return;
             }
@@ -222,6 +238,9 @@ impl Stack {
             self.counters.drop_ip_not_ours += 1;
             return;
         };
+        if iface.neighbour_source == NeighbourSource::Traffic {
+            self.learn_from_traffic(id, header.src, link.src);
+        }
         if header.is_fragment() {
             packet.advance(at);
             self.handle_fragment(id, header, packet, group);

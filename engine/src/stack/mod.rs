@@ -20,7 +20,7 @@ mod udp;
 mod wheel;
 
 pub use egress::SendError;
-pub use iface::{IfaceConfig, RxChecksum};
+pub use iface::{IfaceConfig, Interface, NeighbourSource, RxChecksum};
 pub use udp::{BindError, UdpHandle};
 
 use crate::{
@@ -39,7 +39,6 @@ use crate::{
     time::{Duration, Instant},
     wire::Ipv4Net,
 };
-use iface::Interface;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},

@@ -675,3 +675,18 @@ fn chains_with_divided_headers_are_told_from_cut_ones() {
     assert_eq!(rig.stack.counters.rx_bytes, 4 * 49 + 44 + 30, "bytes of all pieces");
     rig.whole();
 }
+
+#[test]
+fn neighbours_may_be_learned_from_their_packets() {
+    let mut rig = Rig::with(|config| config.neighbour_source = NeighbourSource::Traffic);
+    let socket = rig.stack.udp_bind(any(7)).unwrap();
+    for _ in 0..100 {
+        rig.receive(&udp_frame(4000, 7, b"ask"));
+        let datagram = rig.stack.udp_recv(socket).unwrap();
+        rig.stack.udp_send_to(socket, datagram.buf.into_tx(), datagram.from).unwrap();
+        assert_eq!(read_udp(&rig.sent()[0]).2, b"ask", "answered at once, no ARP");
+        rig.advance(Duration::from_secs(7));
+        assert!(rig.sent().len() <= 3, "probes may go unanswered");
+    }
+    rig.whole();
+}
