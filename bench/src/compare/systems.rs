@@ -115,13 +115,16 @@ struct Framewire {
 
 impl Framewire {
     fn configuration(&self, bed: &Bed) -> String {
-        let (steering, service) = match self.answer {
-            Answer::Reflect => ("everything", "type = \"reflect\"".to_owned()),
-            Answer::Echo => ("owned", format!("type = \"udp-echo\"\nport = {ECHO_PORT}")),
+        let (interface, service) = match self.answer {
+            Answer::Reflect => ("steering = \"everything\"".to_owned(), "kind = \"reflect\"".to_owned()),
+            Answer::Echo => (
+                format!("addresses = [\"{DUT_NETWORK}\"]"),
+                format!("kind = \"udp-echo\"\nlisten = \"{DUT_ADDRESS}:{ECHO_PORT}\""),
+            ),
         };
         format!(
-            "[[interface]]\nname = \"{DUT_INTERFACE}\"\naddresses = [\"{DUT_NETWORK}\"]\nsteering = \"{steering}\"\n\n\
-             [worker]\ncores = [{}]\nidle = \"spin\"\n\n[[service]]\n{service}\n",
+            "[[interface]]\nname = \"{DUT_INTERFACE}\"\n{interface}\n\n[[service]]\n{service}\n\n\
+             [worker]\ncores = [{}]\nidle = \"spin\"\n",
             bed.cores.dut
         )
     }

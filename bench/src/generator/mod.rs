@@ -86,7 +86,7 @@ pub(crate) struct Measurement {
     pub(crate) packets_per_second: f64,
     /// Share of the time in which the window was full: what the generator has in hand.
     pub(crate) idle: f64,
-    /// Packets without a reply over the whole run, warm-up included.
+    /// Packets without a reply since the warm-up, less at most a window. (In the warm-up an answerer may first have to ask who we are.)
     pub(crate) lost: u64,
     /// Frames of another size, with other addresses or ports.
     pub(crate) wrong: u64,
@@ -172,7 +172,7 @@ fn measure(args: &GeneratorArgs) -> Result<Measurement> {
         received,
         packets_per_second: received as f64 / seconds,
         idle: Counts::idle_between(&begin, &end).as_secs_f64() / seconds,
-        lost: last.sent.saturating_sub(last.received),
+        lost: (last.sent - begin.sent).saturating_sub(last.received - begin.received),
         wrong: last.wrong,
         checked: checks.checked,
         refused: checks.refused,
