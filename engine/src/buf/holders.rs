@@ -393,10 +393,11 @@ impl Sealed {
     /// Hands the descriptor to the kernel: (address, length, more). Only ports call this.
     #[inline]
     pub fn post(self) -> (u64, u32, bool) {
-        let state = &self.pool.meta(self.frame).state;
-        // The queued count goes when `self` is dropped here; the frame stays held by the kernel.
-        state.set(state.get() + KERNEL_TX_ONE);
-        (self.pool.address(self.frame, self.start), u32::from(self.len), self.more)
+        let (frame, posted) = (self.frame, (self.pool.address(self.frame, self.start), u32::from(self.len), self.more));
+        let pool = self.into_pool();
+        let state = &pool.meta(frame).state;
+        state.set(state.get() - QUEUED_ONE + KERNEL_TX_ONE);
+        posted
     }
 }
 

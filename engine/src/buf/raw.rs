@@ -290,7 +290,7 @@ impl Raw {
         Ok(&mut self.bytes_mut()[..room])
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance(&mut self, n: usize) {
         let n = n.min(self.len as usize);
         let start = self.start as usize + n;
@@ -476,6 +476,14 @@ pub struct Sealed {
 const _: () = assert!(size_of::<Sealed>() == 24);
 
 impl Sealed {
+    /// Its frame, whose queued count somebody else now answers for.
+    #[inline]
+    pub(super) fn into_pool(self) -> Rc<Inner> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used nor dropped again, so its only field with a destructor is moved out exactly once.
+        unsafe { std::ptr::read(&this.pool) }
+    }
+
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {

@@ -34,7 +34,7 @@ impl Default for RxLimits {
 }
 
 /// Bytes and frames of a buffer.
-#[inline]
+#[inline(always)]
 fn footprint(buf: &RxBuf) -> (usize, usize) {
     if buf.is_chain() { (buf.total_len(), buf.frame_count()) } else { (buf.len(), 1) }
 }

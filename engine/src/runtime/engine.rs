@@ -192,6 +192,8 @@ struct Started {
 
 struct Seat {
     remote: Remote,
+    /// Dropped or sent to once packets flow, or will not: the worker waits for it before its first turn.
+    go: channel::Sender<()>,
     thread: Option<JoinHandle<Option<WorkerReport>>>,
 }
 
@@ -231,14 +233,15 @@ impl Engine {
         for worker in 0..config.queues as usize {
             let remote = Remote::new().map_err(|source| EngineError::System { call: "eventfd", source })?;
             let (report, answer) = channel::bounded(1);
+            let (go, gate) = channel::bounded(1);
             let (config, programs, letters) = (config.clone(), programs.clone(), remote.clone());
             let thread = thread::Builder::new()
                 .name(format!("fw-worker-{worker}"))
-                .spawn(move || run_worker(worker, &config, &*programs, clock, letters, &report))
+                .spawn(move || run_worker(worker, &config, &*programs, clock, letters, &report, &gate))
                 .map_err(|source| EngineError::System { call: "starting a thread", source })?;
             // Workers start one after the other: what they allocate, and who fails first, does not depend on chance.
             let answer = answer.recv();
-            engine.seats.push(Seat { remote, thread: Some(thread) });
+            engine.seats.push(Seat { remote, go, thread: Some(thread) });
             match answer {
                 Ok(Ok(one)) => started.push(one),
                 Ok(Err(error)) => return Err(error),
@@ -246,6 +249,10 @@ impl Engine {
             }
         }
         engine.attach(&config, started)?;
+        for seat in &engine.seats {
+            // A worker that panicked since is found by whoever looks at `failed_worker`.
+            let _ = seat.go.send(());
+        }
         Ok(engine)
     }
 
@@ -325,6 +332,7 @@ impl Engine {
         for seat in &self.seats {
             // A worker that has stopped by itself needs no telling.
             let _ = seat.remote.post(move |worker| worker.request_stop_within(patience));
+            let _ = seat.go.try_send(());
         }
         let join = |seat: &mut Seat| seat.thread.take().and_then(|thread| thread.join().ok().flatten());
         EngineReport { workers: self.seats.iter_mut().map(join).collect(), verdicts }
@@ -353,6 +361,7 @@ fn run_worker(
     clock: Clock,
     remote: Remote,
     report: &channel::Sender<Result<Started, EngineError>>,
+    gate: &channel::Receiver<()>,
 ) -> Option<WorkerReport> {
     let mut worker = match build(index, config, programs, clock, remote) {
         Ok((worker, started)) => {
@@ -365,6 +374,8 @@ fn run_worker(
             return None;
         }
     };
+    // Not before the XDP program is attached: the answer to an ARP request sent earlier would go to the kernel.
+    let _ = gate.recv();
     let error = worker.run().err();
     let patience = worker.patience();
     Some(worker.finish(patience, error))

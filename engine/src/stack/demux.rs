@@ -37,7 +37,7 @@ impl Demux {
     }
 
     /// The socket for a packet from `remote` to `local`: connected before bound to the address before bound to any.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
         if !self.connected.is_empty()
             && let Some(&socket) = self.connected.get(&connected_key(local, remote))

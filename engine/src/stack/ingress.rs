@@ -33,7 +33,7 @@ const QUOTE_BYTES_MAX: usize = 576 - ipv4::HEADER_BYTES - icmp::HEADER_BYTES;
 const DEFAULT_TTL: u8 = 64;
 
 impl Stack {
-    #[inline]
+    #[inline(always)]
     pub(super) fn handle_frame(&mut self, id: IfaceId, frame: RxBuf) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += frame.total_len() as u64;
@@ -182,7 +182,7 @@ impl Stack {
     }
 
     /// The headers are stripped in one go, once it is known whose the packet is.
-    #[inline]
+    #[inline(always)]
     fn handle_ipv4(&mut self, id: IfaceId, link: &ethernet::Header, mut packet: RxBuf) {
         let at = link.len;
         let received = packet.total_len() - at;
@@ -250,7 +250,7 @@ impl Stack {
     }
 
     /// `packet`'s IP header (of no bytes, if it was put together from fragments) begins at `at`.
-    #[inline]
+    #[inline(always)]
     fn handle_transport(&mut self, id: IfaceId, header: &ipv4::Header, at: usize, mut packet: RxBuf, group: Group) {
         match header.protocol {
             protocol::UDP => self.handle_udp(id, header, at, packet, group),
@@ -326,7 +326,7 @@ impl Stack {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn handle_udp(&mut self, id: IfaceId, ip: &ipv4::Header, at: usize, mut packet: RxBuf, group: Group) {
         let received = ip.payload_len();
         let at = at + ip.header_len;
@@ -371,7 +371,7 @@ impl Stack {
     }
 
     /// Looks at the checksum as the interface's policy says. The payload's sum stays with the buffer, so that sending it on need not compute it again.
-    #[inline]
+    #[inline(always)]
     fn udp_checksum_acceptable(
         &mut self,
         id: IfaceId,

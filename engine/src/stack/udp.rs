@@ -134,7 +134,7 @@ impl UdpTable {
     }
 
     /// Delivers a payload from `from` to `local`, and queues an event for the socket if none is queued.
-    #[inline]
+    #[inline(always)]
     pub(super) fn deliver(
         &mut self,
         local: SocketAddrV4,

@@ -8,14 +8,30 @@ use std::net::Ipv4Addr;
 /// The folded sum of `bytes`; an odd last byte is padded with zero.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
-    // One's-complement addition does not care about byte order (RFC 1071 section 2(B)): add native words, swap once. A `u64` cannot
-    // overflow below 2^34 bytes.
-    let (mut total, rest) = if bytes.len() < VECTOR_BYTES_MIN { (0, bytes) } else { sum_blocks(bytes) };
-    let mut words = rest.chunks_exact(4);
-    for word in &mut words {
-        total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    // One's-complement addition does not care about byte order, nor about the words' length (RFC 1071 section 2): add native words, swap once.
+    if bytes.len() >= VECTOR_BYTES_MIN {
+        let (total, rest) = sum_blocks(bytes);
+        return sum_short(total, rest);
     }
-    let mut rest = words.remainder();
+    sum_short(0, bytes)
+}
+
+/// Adds `bytes` to `total`, word by word, and folds.
+#[inline]
+fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
+    let mut longs = bytes.chunks_exact(8);
+    for long in &mut longs {
+        let word = u64::from_ne_bytes([long[0], long[1], long[2], long[3], long[4], long[5], long[6], long[7]]);
+        let (sum, carry) = total.overflowing_add(word);
+        total = sum + u64::from(carry);
+    }
+    // At most seven bytes are left: with the carries brought back in halves, adding them cannot overflow.
+    total = (total & 0xffff_ffff) + (total >> 32);
+    let mut rest = longs.remainder();
+    if let [a, b, c, d, last @ ..] = rest {
+        total += u64::from(u32::from_ne_bytes([*a, *b, *c, *d]));
+        rest = last;
+    }
     if let [a, b, last @ ..] = rest {
         total += u64::from(u16::from_ne_bytes([*a, *b]));
         rest = last;
@@ -29,7 +45,8 @@ pub fn sum(bytes: &[u8]) -> u16 {
 /// From here on vector registers pay for setting them up.
 const VECTOR_BYTES_MIN: usize = 96;
 
-/// Sums whole blocks of 32 bytes: (total, what is left). Independent accumulators of 32-bit words let the compiler use vector registers.
+/// Sums whole blocks of 32 bytes: (total, what is left). Independent accumulators of 32-bit words let the compiler use vector registers; they
+/// cannot overflow below 2^34 bytes.
 #[inline]
 fn sum_blocks(bytes: &[u8]) -> (u64, &[u8]) {
     let mut lanes = [0u64; 8];
