@@ -47,6 +47,11 @@ impl DestCache {
             .then_some(slot.destination)
     }
 
+    /// Something was sent to `addr` not long ago, whatever holds now.
+    pub(super) fn remembers(&self, addr: Ipv4Addr) -> bool {
+        self.slots[self.slot(addr)].as_ref().is_some_and(|slot| slot.addr == addr)
+    }
+
     pub(super) fn put(&mut self, addr: Ipv4Addr, epoch: u64, destination: Destination) {
         let at = self.slot(addr);
         self.slots[at] = Some(Slot { addr, epoch: epoch + self.generation, destination });

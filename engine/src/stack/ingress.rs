@@ -466,7 +466,8 @@ impl Stack {
     fn handle_udp_error(&mut self, header: &icmp::Header, local: SocketAddrV4, remote: SocketAddrV4) -> bool {
         match (header.kind, header.code) {
             (kind::UNREACHABLE, unreachable::FRAGMENTATION_NEEDED) => {
-                let known = self.udp.has_local(local, remote);
+                // A socket that is bound and not connected fits any quote: only where it has sent to is a live flow.
+                let known = self.udp.has_local(local, remote) && self.dest.remembers(*remote.ip());
                 if known && self.path_mtus.handle_too_big(*remote.ip(), header.low, self.now) {
                     self.dest.clear();
                 }
