@@ -192,8 +192,8 @@ struct Started {
 
 struct Seat {
     remote: Remote,
-    /// Dropped or sent to once packets flow, or will not: the worker waits for it before its first turn.
-    go: channel::Sender<()>,
+    /// Dropped or sent to once packets flow, or will not: the worker waits for it before its first turn. It gets the letter boxes of the others.
+    go: channel::Sender<Vec<Remote>>,
     thread: Option<JoinHandle<Option<WorkerReport>>>,
 }
 
@@ -249,9 +249,10 @@ impl Engine {
             }
         }
         engine.attach(&config, started)?;
-        for seat in &engine.seats {
+        for (i, seat) in engine.seats.iter().enumerate() {
+            let others = engine.seats.iter().enumerate().filter(|(other, _)| *other != i);
             // A worker that panicked since is found by whoever looks at `failed_worker`.
-            let _ = seat.go.send(());
+            let _ = seat.go.send(others.map(|(_, other)| other.remote.clone()).collect());
         }
         Ok(engine)
     }
@@ -332,7 +333,7 @@ impl Engine {
         for seat in &self.seats {
             // A worker that has stopped by itself needs no telling.
             let _ = seat.remote.post(move |worker| worker.request_stop_within(patience));
-            let _ = seat.go.try_send(());
+            let _ = seat.go.try_send(Vec::new());
         }
         let join = |seat: &mut Seat| seat.thread.take().and_then(|thread| thread.join().ok().flatten());
         EngineReport { workers: self.seats.iter_mut().map(join).collect(), verdicts }
@@ -361,7 +362,7 @@ fn run_worker(
     clock: Clock,
     remote: Remote,
     report: &channel::Sender<Result<Started, EngineError>>,
-    gate: &channel::Receiver<()>,
+    gate: &channel::Receiver<Vec<Remote>>,
 ) -> Option<WorkerReport> {
     let mut worker = match build(index, config, programs, clock, remote) {
         Ok((worker, started)) => {
@@ -375,7 +376,7 @@ fn run_worker(
         }
     };
     // Not before the XDP program is attached: the answer to an ARP request sent earlier would go to the kernel.
-    let _ = gate.recv();
+    worker.set_siblings(gate.recv().unwrap_or_default());
     let error = worker.run().err();
     let patience = worker.patience();
     Some(worker.finish(patience, error))

@@ -10,7 +10,7 @@ use crate::{
     port::{Kick, Port, PortError, PortInfo, PortStats},
     proto::IfaceId,
     socket::{self, App, Net, Work},
-    stack::{Stack, Usage},
+    stack::{NeighbourWord, Stack, Usage},
     telemetry::Counters,
     time::Instant,
 };
@@ -75,6 +75,8 @@ pub struct Worker {
     received: Vec<RxBuf>,
     idler: Idler,
     remote: Inbox,
+    /// The other workers on this interface.
+    siblings: Vec<Remote>,
     stages: Option<StageHistograms>,
     turns: u64,
     sleeps: u64,
@@ -132,6 +134,7 @@ impl Worker {
             received: Vec::with_capacity(RX_BURST),
             idler: Idler::new(config.idle),
             remote: Inbox(remote),
+            siblings: Vec::new(),
             stages: config.stage_histograms.then(StageHistograms::new),
             turns: 0,
             sleeps: 0,
@@ -156,6 +159,11 @@ impl Worker {
         }
     }
 
+    /// The worker's frames.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The worker's port.
     pub fn port(&mut self) -> &mut dyn Port {
         self.port.as_mut()
@@ -164,6 +172,16 @@ impl Worker {
     /// The time.
     pub fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// Names the workers on the other queues of this interface: they are told what ARP says here.
+    pub fn set_siblings(&mut self, siblings: Vec<Remote>) {
+        if let Program::Stack { stack, .. } = &mut self.program
+            && !siblings.is_empty()
+        {
+            stack.share_neighbours();
+        }
+        self.siblings = siblings;
     }
 
     /// Makes [`run`](Self::run) return after this turn.
@@ -204,12 +222,14 @@ impl Worker {
     #[inline]
     pub fn turn(&mut self, now: Instant) -> Result<Work, PortError> {
         self.turns += 1;
+        // Before packets: what another worker heard from ARP is often about the sender of the next one.
+        let mut worked = if self.remote.is_empty() { 0 } else { self.run_calls() };
         let clock = self.clock;
         let clock = || clock.now();
         if let Some(stages) = &mut self.stages {
             stages.begin(clock);
         }
-        let mut worked = self.port.reap();
+        worked += self.port.reap();
         self.port.refill();
         end(&mut self.stages, Stage::Reap, clock);
         let received = self.port.receive(now, &mut self.received, RX_BURST);
@@ -218,6 +238,9 @@ impl Worker {
         match &mut self.program {
             Program::Stack { stack, app } => {
                 stack.ingress(now, PORT_IFACE, &mut self.received);
+                if stack.has_neighbour_words() {
+                    tell(&self.siblings, &stack.take_neighbour_words());
+                }
                 end(&mut self.stages, Stage::Ingress, clock);
                 worked += stack.poll_timers(now);
                 end(&mut self.stages, Stage::Timers, clock);
@@ -237,9 +260,6 @@ impl Worker {
         end(&mut self.stages, Stage::Transmit, clock);
         let pending = self.port.kick()? == Kick::Pending;
         end(&mut self.stages, Stage::Kick, clock);
-        if !self.remote.is_empty() {
-            worked += self.run_calls();
-        }
         if let Some(stages) = &mut self.stages {
             stages.finish(if worked > 0 { Work::Some } else { Work::None });
         }
@@ -331,6 +351,19 @@ impl Worker {
         snapshot.ledger = pool.ledger();
         snapshot.pool = pool.counters();
         WorkerReport { snapshot, error }
+    }
+}
+
+fn tell(siblings: &[Remote], words: &[NeighbourWord]) {
+    for sibling in siblings {
+        let words = words.to_vec();
+        // One that has stopped needs no neighbours; one that is that far behind asks again.
+        let _ = sibling.post(move |worker| {
+            let now = worker.now();
+            if let Some(stack) = worker.stack() {
+                stack.hear_neighbours(now, &words);
+            }
+        });
     }
 }
 

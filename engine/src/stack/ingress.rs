@@ -1,7 +1,7 @@
 //! The way in. Every check that fails counts one reason and drops the packet, which gives its frames back.
 
 use super::{
-    NeighbourSource, RxChecksum, Stack, TimerKey,
+    NeighbourSource, NeighbourWord, RxChecksum, Stack, TimerKey,
     egress::{IpSend, L4},
     udp::Delivery,
 };
@@ -86,10 +86,9 @@ impl Stack {
             };
             // Only stations of our own networks are neighbours: anything else is a spoofed sender.
             if iface.addresses.iter().any(|net| net.contains(packet.sender_ip)) {
-                let mut resolved = Vec::new();
-                iface.neighbours.learn(packet.sender_ip, packet.sender_mac, how, self.now, &mut resolved);
-                self.arm_neighbours(id);
-                self.send_parked(resolved);
+                let word = NeighbourWord { iface: id, ip: packet.sender_ip, mac: packet.sender_mac, how };
+                self.learn_neighbour(word);
+                self.pass_on(word);
             }
         }
         if for_us && packet.operation == arp::Operation::Request {

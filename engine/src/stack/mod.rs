@@ -12,6 +12,7 @@
 mod demux;
 mod dest;
 mod egress;
+mod gossip;
 mod iface;
 mod ingress;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod udp;
 mod wheel;
 
 pub use egress::SendError;
+pub use gossip::NeighbourWord;
 pub use iface::{IfaceConfig, Interface, NeighbourSource, RxChecksum};
 pub use udp::{BindError, UdpHandle};
 
@@ -123,6 +125,8 @@ pub struct Stack {
     timers: wheel::Wheel<TimerKey>,
     due: Vec<TimerKey>,
     events: VecDeque<StackEvent>,
+    /// `None`: nobody wants them.
+    words: Option<Vec<NeighbourWord>>,
     rng: ChaCha8Rng,
     config: StackConfig,
     /// Counts so far.
@@ -145,6 +149,7 @@ impl Stack {
             timers: wheel::Wheel::new(now),
             due: Vec::with_capacity(TIMERS_PER_TURN),
             events: VecDeque::new(),
+            words: None,
             ifaces: Vec::new(),
             counters: Counters::default(),
             pool,

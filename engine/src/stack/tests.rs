@@ -1,5 +1,7 @@
 //! One stack against packets made by hand.
 
+mod gossip;
+
 use super::*;
 use crate::{
     buf::{HugePages, PoolConfig, Region},
