@@ -8,6 +8,8 @@
 mod engine;
 #[cfg(any(feature = "af-xdp", test))]
 mod figures;
+#[cfg(feature = "af-xdp")]
+mod link;
 #[cfg(any(feature = "af-xdp", test))]
 mod number;
 #[cfg(any(feature = "af-xdp", test))]

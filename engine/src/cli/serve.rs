@@ -3,12 +3,13 @@
 use super::{
     Serve, engine,
     figures::{Figures, WorkerFigures},
+    link::LinkWatch,
     report, say,
     summary::Summary,
 };
 use crate::{
     config::Config,
-    runtime::{Engine, EngineReport},
+    runtime::{Engine, EngineReport, Worker},
     service::{self, Board},
 };
 use framewire_xdp::Verdict;
@@ -33,6 +34,8 @@ use std::{
 const TICK: Duration = Duration::from_millis(50);
 /// How often it is looked whether packets come on queues that nobody listens at.
 const QUEUES: Duration = Duration::from_secs(2);
+/// How often the interface is looked at.
+const LINK: Duration = Duration::from_millis(500);
 /// How long a stop waits for what is queued to be sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between summaries with `-v`, if the configuration does not say.
@@ -56,9 +59,9 @@ pub(super) fn run(config: &Config, arguments: &Serve) -> Result<bool, String> {
     let running = Running { config, board: &board, started, ports: engine.ports().to_vec() };
     running.banner(&engine);
     say("ready");
-    let failed = running.watch(&engine, &signals, arguments.verbose);
-    if let Some(worker) = failed {
-        tracing::error!("worker {worker} stopped by itself");
+    let failure = running.watch(&engine, &signals, arguments.verbose).err();
+    if let Some(failure) = &failure {
+        tracing::error!("{failure}");
     }
     let figures = running.stopped(engine.stop(PATIENCE));
     say(report::text(&figures, arguments.verbose > 0));
@@ -71,7 +74,7 @@ pub(super) fn run(config: &Config, arguments: &Serve) -> Result<bool, String> {
             tracing::error!("worker {i}: {error}");
         }
     }
-    let clean = figures.is_clean() && failed.is_none();
+    let clean = figures.is_clean() && failure.is_none();
     say(if clean { "stopped: all frames accounted for" } else { "stopped: NOT clean" });
     Ok(clean)
 }
@@ -131,15 +134,12 @@ impl Running<'_> {
         say(format_args!("framewire {}", env!("CARGO_PKG_VERSION")));
         for (i, port) in self.ports.iter().enumerate() {
             let core = self.config.worker().cores.get(i).map_or("not pinned".into(), |core| format!("core {core}"));
-            let pages = engine.remote(i).and_then(|remote| {
-                remote
-                    .call(|worker| worker.stack().map(|stack| stack.pool().region().pages().to_string()))
-                    .ok()
-                    .flatten()
+            let memory = engine.remote(i).and_then(|remote| {
+                let describe = |worker: &mut Worker| worker.pool().region().to_string();
+                remote.call(describe).ok()
             });
-            let memory = format!("{} frames of {} B", interface.frames, interface.frame_bytes);
-            let pages = pages.map(|pages| format!(" on {pages}")).unwrap_or_default();
-            say(format_args!("  worker {i}: {port}; {core}; {memory}{pages}"));
+            let memory = memory.map(|memory| format!("; {memory}")).unwrap_or_default();
+            say(format_args!("  worker {i}: {port}; {core}{memory}"));
         }
         let mut addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
         if let Some(vlan) = interface.vlan {
@@ -162,15 +162,23 @@ impl Running<'_> {
         }
     }
 
-    /// Until a signal, or until a worker ends by itself: then its number.
-    fn watch(&self, engine: &Engine, signals: &Signals, verbose: u8) -> Option<usize> {
+    /// Until a signal, or until a worker ends by itself or the interface goes away: then says so.
+    fn watch(&self, engine: &Engine, signals: &Signals, verbose: u8) -> Result<(), String> {
         let every = self.config.log().summary.unwrap_or(if verbose > 0 { SUMMARY } else { Duration::ZERO });
         let mut summary = Summary::default();
         let mut due = Instant::now() + every;
         let mut queues_due = Some(Instant::now() + QUEUES);
+        let mtu = self.ports.first().map_or(0, |port| port.mtu);
+        let mut link = LinkWatch::new(&self.config.interface().name, mtu).map_err(|error| error.to_string())?;
+        let mut link_due = Instant::now();
         while !signals.stop.load(Ordering::Relaxed) {
+            if Instant::now() >= link_due {
+                link_due = Instant::now() + LINK;
+                link.look()?;
+            }
             if let Some(worker) = engine.failed_worker() {
-                return Some(worker);
+                // It may be that its interface went away under it.
+                return link.look().and(Err(format!("worker {worker} stopped by itself")));
             }
             if signals.print.swap(false, Ordering::Relaxed) {
                 say(report::text(&self.now(engine), verbose > 0));
@@ -184,7 +192,7 @@ impl Running<'_> {
             }
             thread::sleep(TICK);
         }
-        None
+        Ok(())
     }
 
     /// Packets of ours on queues without a worker go to the kernel, which knows nothing of them: the most puzzling way to lose them. Said once.

@@ -17,6 +17,7 @@ pub use error::XskError;
 pub use netdev::LinkState;
 
 use self::{
+    config::CHUNK_BYTES_MAX,
     features::Features,
     netdev::Netdev,
     socket::{Socket, UmemMemory},
@@ -92,6 +93,7 @@ impl XskPort {
         if let Some(queues) = netdev.queues().filter(|&queues| config.queue >= queues) {
             return Err(XskError::NoQueue { interface: config.interface, queue: config.queue, queues });
         }
+        let config = config.for_mtu(netdev.mtu);
         let features = Features::of(netdev.ifindex).ok();
         let Bound { memory, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features)?;
 
@@ -129,11 +131,11 @@ impl XskPort {
             )
         };
         let UmemMemory { umem, base, pages, fallback } = memory;
+        let chunk_bytes = config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX);
         fallbacks.extend(fallback);
         // SAFETY: the UMEM is mapped with this many bytes at `base` as long as a clone of `umem` lives, on pages; nothing but the pool
         // touches it from here on, as xsk-rs's frame descriptors are gone.
-        let region =
-            unsafe { Region::external(base, config.frames as usize, config.chunk_bytes, pages, Box::new(umem)) }?;
+        let region = unsafe { Region::external(base, config.frames as usize, chunk_bytes, pages, Box::new(umem)) }?;
         let pool = Pool::new(region, config.pool);
         let info = PortInfo {
             name: config.interface.clone(),
@@ -200,6 +202,27 @@ impl XskPort {
     }
 }
 
+/// What an interface is like now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number; an interface of the same name with another number is another one.
+    pub ifindex: u32,
+    /// Its MTU in bytes.
+    pub mtu: usize,
+    /// Whether it carries packets.
+    pub state: LinkState,
+}
+
+/// Looks at an interface of the calling thread's network namespace.
+///
+/// # Errors
+/// [`XskError::NoInterface`] if there is none of this name (any more).
+pub fn link(interface: &str) -> Result<Link, XskError> {
+    let netdev = Netdev::open(interface, 0)?;
+    let gone = |source| XskError::NoInterface { interface: interface.into(), call: "ioctl(SIOCGIFFLAGS)", source };
+    Ok(Link { ifindex: netdev.ifindex, mtu: netdev.mtu, state: netdev.link_state().map_err(gone)? })
+}
+
 /// The errors after which the same call is to be made again later.
 fn is_soft(error: &io::Error) -> bool {
     matches!(
@@ -224,7 +247,7 @@ fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Resu
         queue: config.queue,
         mtu: netdev.mtu,
         mtu_max,
-        chunk_bytes: config.chunk_bytes,
+        chunk_bytes: config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX),
         reason,
     };
     let modes: &[CopyMode] = match config.zero_copy {
