@@ -47,4 +47,6 @@ pub mod socket;
 pub mod stack;
 pub mod telemetry;
 pub mod time;
+#[allow(unsafe_code)]
+pub mod treck;
 pub mod wire;

@@ -1,0 +1,552 @@
+/*
+ * trsocket.h - a Treck-style zero-copy socket API over Framewire.
+ *
+ * A program written to these names recompiles and runs: source compatibility is the goal, not binary compatibility.
+ * C99 and C++98. Link with -lframewire (libframewire.so, or libframewire.a with -lpthread -ldl -lm).
+ *
+ * NAMES. The library exports names that begin with tf only. This header maps the plain BSD names (socket, bind, sendto,
+ * struct sockaddr_in, SO_BROADCAST, ...) to them with macros, unless TM_NO_BSD_NAMES is defined before it is included.
+ * It includes the system's headers for these names first, so the order of #includes does not matter. In C++ define
+ * TM_NO_BSD_NAMES if the program has names such as std::bind.
+ *
+ * IN THIS VERSION: UDP over IPv4, polled. What is declared and refused:
+ *   SOCK_STREAM, SOCK_RAW                         tfSocket: TM_EPROTONOSUPPORT
+ *   AF_INET6                                      TM_EAFNOSUPPORT
+ *   listen, accept, MSG_OOB on copying calls, SIOCATMARK                       TM_EOPNOTSUPP
+ *   MSG_SCATTERED; IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
+ *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
+ *   tfAddArpEntry (after its arguments were checked)                           TM_EOPNOTSUPP
+ * Not declared yet: tfStartWorkers, tfZeroCopyUserBufferSend(To), tfSocketScatteredSendTo, tfRegisterSocketCB and the
+ * TM_CB_ events, tfNgOpenInterface, readv and writev, and the calls and options of TCP.
+ *
+ * ERRORS. A failing socket call returns TM_SOCKET_ERROR (-1) and stores its reason on the socket: tfGetSocketError(sd).
+ * Other calls return the error itself, or null. tfGetLastError() has the calling thread's last error of either kind;
+ * tfGetLastErrorText() says of a failed interface call what went wrong and what to do.
+ *
+ * OWNERSHIP of a zero-copy buffer h given to tfZeroCopySend(To):
+ *   success              the stack's. It is free when the driver has sent it.
+ *   TM_EWOULDBLOCK       still the caller's, with all its length: retry, or free it.
+ *   TM_EFAULT            h is no buffer of the caller's (null, stale, forged, sent, freed). Nothing was touched.
+ *   every other error    the stack has freed it.
+ * A buffer from tfZeroCopyRecv is the caller's: free it, or send it on (the same frame goes out, uncopied).
+ *
+ * TO RUN IT. One thread or several call tfRecvInterface and tfTimerExecute, or tfPoll, or block: a blocking call turns the
+ * loop itself (a send once, after it), and sleeps when there is nothing to do. Nothing runs in the background: what waits for
+ * an ARP answer goes out in a later turn. Non-blocking calls do not receive. What is sent on a non-blocking socket over
+ * AF_XDP leaves with the next turn (a tfPoll, a select that finds nothing ready, a blocking call); on a blocking socket, and
+ * with a user driver, at once. Calls from several threads take turns; a sleeping one lets the others in.
+ *
+ * With a manual clock (tfUseManualClock) a blocking call turns the loop as long as there is something to do, and then
+ * returns TM_EWOULDBLOCK: nobody could move the clock while it waits. So does a call that would block and was made from
+ * a driver's function. From within a driver's function, calls that need what is in use answer TM_EWOULDBLOCK:
+ * buffers, tfNotifyReceiveInterfaceIsr and tfSendCompleteInterface always work there.
+ *
+ * Before the first interface is opened there are no buffers (tfGetZeroCopyBuffer: null, TM_ENOBUFS), a socket can be bound
+ * to INADDR_ANY only, and sends fail with TM_EHOSTUNREACH.
+ */
+#ifndef TRSOCKET_H
+#define TRSOCKET_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/time.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <arpa/inet.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- errors: 200 + the 4.4BSD number -------------------------------------------------------------------------------- */
+
+#define TM_ENOERROR         0
+#define TM_SOCKET_ERROR     (-1)
+#define TM_EPERM            201 /* the process lacks a capability */
+#define TM_EIO              205 /* a driver or the kernel failed */
+#define TM_ENXIO            206 /* no such interface or queue */
+#define TM_EBADF            209 /* no open socket */
+#define TM_ENOMEM           212 /* the system gives no memory */
+#define TM_EACCES           213 /* a broadcast address without SO_BROADCAST */
+#define TM_EFAULT           214 /* a null pointer, or a handle that is none of ours */
+#define TM_EBUSY            216 /* another program has the queue */
+#define TM_EEXIST           217 /* it is there already */
+#define TM_EINVAL           222 /* an argument out of its range, or a call at the wrong time */
+#define TM_EMFILE           224 /* too many sockets */
+#define TM_EPIPE            232
+#define TM_EWOULDBLOCK      235 /* it would have to wait, and may not */
+#define TM_EAGAIN           235
+#define TM_EINPROGRESS      236
+#define TM_EALREADY         237 /* it has been done */
+#define TM_ENOTSOCK         238
+#define TM_EDESTADDRREQ     239
+#define TM_EMSGSIZE         240 /* longer than the protocol or the queue can carry */
+#define TM_EPROTOTYPE       241
+#define TM_ENOPROTOOPT      242 /* no such option */
+#define TM_EPROTONOSUPPORT  243
+#define TM_ESOCKTNOSUPPORT  244
+#define TM_EOPNOTSUPP       245 /* not on this kind of socket, or not in this version */
+#define TM_EPFNOSUPPORT     246
+#define TM_EAFNOSUPPORT     247
+#define TM_EADDRINUSE       248
+#define TM_EADDRNOTAVAIL    249
+#define TM_ENETDOWN         250 /* the interface is not open */
+#define TM_ENETUNREACH      251
+#define TM_ENETRESET        252
+#define TM_ECONNABORTED     253
+#define TM_ECONNRESET       254
+#define TM_ENOBUFS          255 /* no frame is free */
+#define TM_EISCONN          256
+#define TM_ENOTCONN         257
+#define TM_ESHUTDOWN        258 /* shut down for sending */
+#define TM_ETOOMANYREFS     259
+#define TM_ETIMEDOUT        260
+#define TM_ECONNREFUSED     261 /* an ICMP port unreachable came back; reported once */
+#define TM_EHOSTDOWN        264
+#define TM_EHOSTUNREACH     265 /* no route, or the next hop never answered */
+
+/* ---- numbers: 4.4BSD's; where 4.4BSD has none (AF_INET6, TM_*), ours ------------------------------------------------- */
+
+#define TM_AF_UNSPEC        0
+#define TM_AF_INET          2
+#define TM_AF_INET6         24
+#define TM_SOCK_STREAM      1
+#define TM_SOCK_DGRAM       2
+#define TM_SOCK_RAW         3
+#define TM_IPPROTO_IP       0
+#define TM_IPPROTO_ICMP     1
+#define TM_IPPROTO_TCP      6
+#define TM_IPPROTO_UDP      17
+
+#define TM_MSG_OOB          0x1
+#define TM_MSG_PEEK         0x2
+#define TM_MSG_DONTROUTE    0x4
+#define TM_MSG_WAITALL      0x40
+#define TM_MSG_DONTWAIT     0x80
+#define TM_MSG_SCATTERED    0x400
+#define MSG_SCATTERED       TM_MSG_SCATTERED
+
+/* Options of UDP sockets. SO_SNDBUF is the longest datagram that a non-blocking send takes (default 65,536 bytes). The
+ * receive queue is bounded by bytes (SO_RCVBUF, default 1 MiB) and by frames (TM_SO_RCV_DGRAMS, default 512), since a
+ * datagram of one byte holds a whole frame. */
+#define TM_SOL_SOCKET       0xffff
+#define TM_SO_DEBUG         0x1
+#define TM_SO_ACCEPTCONN    0x2
+#define TM_SO_REUSEADDR     0x4
+#define TM_SO_KEEPALIVE     0x8
+#define TM_SO_DONTROUTE     0x10
+#define TM_SO_BROADCAST     0x20
+#define TM_SO_LINGER        0x80
+#define TM_SO_OOBINLINE     0x100
+#define TM_SO_SNDBUF        0x1001
+#define TM_SO_RCVBUF        0x1002
+#define TM_SO_SNDLOWAT      0x1003
+#define TM_SO_RCVLOWAT      0x1004
+#define TM_SO_SNDTIMEO      0x1005 /* struct timeval; zero: for ever */
+#define TM_SO_RCVTIMEO      0x1006
+#define TM_SO_ERROR         0x1007
+#define TM_SO_TYPE          0x1008
+#define TM_SO_RCV_DGRAMS    0x1105
+#define TM_IP_HDRINCL       2
+#define TM_IP_TOS           3
+#define TM_IP_TTL           4
+#define TM_IP_MULTICAST_IF  9
+#define TM_IP_MULTICAST_TTL 10
+#define TM_IP_ADD_MEMBERSHIP  12
+#define TM_IP_DROP_MEMBERSHIP 13
+
+#define TM_FIONREAD         0x4004667fUL
+#define TM_FIONBIO          0x8004667eUL
+#define TM_SIOCATMARK       0x40047307UL
+#define TM_SHUT_RD          0
+#define TM_SHUT_WR          1
+#define TM_SHUT_RDWR        2
+#define TM_BLOCKING_OFF     0
+#define TM_BLOCKING_ON      1
+
+/* Flag of a driver's send: the piece ends its Ethernet frame. */
+#define TM_USER_BUFFER_LAST 1
+/* Lock flags of tfSendCompleteInterface: no difference here. */
+#define TM_DEV_SEND_COMPLETE_ISR 0
+#define TM_DEV_SEND_COMPLETE_APP 1
+/* Flags of tfOpenInterface. */
+#define TM_DEV_SCATTER_SEND_ENB 0x1     /* taken for granted */
+#define TM_DEV_MCAST_ENB        0x2     /* without effect */
+#define TM_DEV_RX_CSUM_PARTIAL  0x10000 /* take packets whose local sender left the checksum to a device that does not exist: veth, virtual machines */
+#define TM_DEV_RX_CSUM_TRUST    0x20000 /* look at no UDP checksum: for links that are memory */
+
+/* ---- types ---------------------------------------------------------------------------------------------------------- */
+
+/* Handles. They are numbers, not pointers: never to be dereferenced. */
+typedef struct tsUserMessage   *ttUserMessage;
+typedef struct tsUserBuffer    *ttUserBuffer;
+typedef struct tsUserInterface *ttUserInterface;
+typedef struct tsUserLinkLayer *ttUserLinkLayer;
+
+/* An IPv4 address in network byte order, as inet_addr gives it. */
+typedef uint32_t ttUserIpAddress;
+
+struct tfInAddr {
+    uint32_t s_addr;
+};
+
+/* The len members are set on output and ignored on input. */
+struct tfSockaddr {
+    unsigned char sa_len;
+    unsigned char sa_family;
+    char          sa_data[14];
+};
+
+struct tfSockaddrIn {
+    unsigned char   sin_len;
+    unsigned char   sin_family;
+    unsigned short  sin_port;
+    struct tfInAddr sin_addr;
+    char            sin_zero[8];
+};
+
+struct tfIn6Addr {
+    unsigned char tf_s6_addr[16];
+};
+
+struct tfSockaddrIn6 {
+    unsigned char    sin6_len;
+    unsigned char    sin6_family;
+    unsigned short   sin6_port;
+    uint32_t         sin6_flowinfo;
+    struct tfIn6Addr sin6_addr;
+    uint32_t         sin6_scope_id;
+};
+
+struct tfSockaddrStorage {
+    unsigned char ss_len;
+    unsigned char ss_family;
+    char          ss_pad[6];
+    uint64_t      ss_align[15];
+};
+
+/* Sets of descriptors for tfSelect, which looks at the bits below nfds only. May be defined larger before inclusion, up to 65,536. */
+#ifndef TM_FD_SETSIZE
+#define TM_FD_SETSIZE 1024
+#endif
+typedef struct tfFdSet {
+    uint32_t fds_bits[(TM_FD_SETSIZE + 31) / 32];
+} tfFdSet;
+#define TM_FD_WORD(sd, set)  ((set)->fds_bits[(unsigned)(sd) / 32u])
+#define TM_FD_BIT(sd)        ((uint32_t)1 << ((unsigned)(sd) % 32u))
+#define TM_FD_SET(sd, set)   ((void)(TM_FD_WORD(sd, set) |= TM_FD_BIT(sd)))
+#define TM_FD_CLR(sd, set)   ((void)(TM_FD_WORD(sd, set) &= ~TM_FD_BIT(sd)))
+#define TM_FD_ISSET(sd, set) ((TM_FD_WORD(sd, set) & TM_FD_BIT(sd)) != 0)
+#define TM_FD_ZERO(set)                                                                          \
+    do {                                                                                         \
+        size_t tm_word;                                                                          \
+        for (tm_word = 0; tm_word < sizeof((set)->fds_bits) / sizeof(uint32_t); tm_word++)       \
+            (set)->fds_bits[tm_word] = 0;                                                        \
+    } while (0)
+
+/* Ours: what tfGetStats tells. */
+typedef struct tfStats {
+    uint64_t framesTotal;   /* 0 before the first interface is opened */
+    uint64_t framesFree;
+    uint64_t bytesCopiedTx; /* payload bytes copied on the way out: 0 with zero-copy calls */
+    uint64_t bytesCopiedRx; /* and on the way in: more than 0 only for copying calls, MSG_PEEK, and datagrams that came in fragments */
+    uint64_t udpReceived;
+    uint64_t udpSent;
+    uint64_t dropped;
+} tfStats;
+
+/* A driver: functions of the application's that move Ethernet frames. All run in the thread that turns the loop.
+ *
+ *   open         makes the device ready; 0, or an error that tfOpenInterface returns. May be null, as close, freeRecv and ioctl.
+ *   send         sends `length` bytes at `data`, a frame or a piece of one; `flag` has TM_USER_BUFFER_LAST on the last piece. 0: taken;
+ *                TM_EWOULDBLOCK: no room now, the piece comes again later; else: the frame is dropped. The driver reads `data`, and never
+ *                writes there. The memory stays as it is until tfSendCompleteInterface is called for that frame, oldest first. A
+ *                driver that holds 128 frames and has never called it is taken for one that is done when its send returns.
+ *   recv         0 and a frame, or TM_EWOULDBLOCK. With *bufferHandle from tfGetDriverBuffer or tfGetEthernetBuffer the frame goes up uncopied, and
+ *                *data may point anywhere into that buffer; with *bufferHandle left null the memory is the driver's: it is copied
+ *                (counted in no tfStats member: it is the wire's) and freeRecv is called.
+ *   getPhysAddr  writes the six bytes of the Ethernet address; called once, after open.
+ *   ioctl        is not called in this version. */
+typedef int (*ttDevOpenFunc)(ttUserInterface i);
+typedef int (*ttDevCloseFunc)(ttUserInterface i);
+typedef int (*ttDevSendFunc)(ttUserInterface i, char *data, int length, int flag);
+typedef int (*ttDevRecvFunc)(ttUserInterface i, char **data, int *length, ttUserBuffer *bufferHandle);
+typedef int (*ttDevFreeRecvFunc)(ttUserInterface i, char *data);
+typedef int (*ttDevIoctlFunc)(ttUserInterface i, int flag, void *option, int length);
+typedef int (*ttDevGetPhysAddrFunc)(ttUserInterface i, char *mac);
+
+/* ---- start-up and interfaces: return TM_ENOERROR or the error -------------------------------------------------------- */
+
+int tfStartTreck(void);                 /* before all but tfUseManualClock; TM_EALREADY the second time */
+ttUserLinkLayer tfUseEthernet(void);
+
+/* All functions null: `name` is a Linux interface, driven by AF_XDP on its queue 0 (it must be the first interface that is opened, and
+ * there is one). Otherwise they are the driver; send, recv and getPhysAddr must be there. Null on failure, and the reason in *error
+ * (if not null): TM_EINVAL, TM_EFAULT (no name), TM_EEXIST, TM_ENOBUFS (16 interfaces). */
+ttUserInterface tfAddInterface(const char *name, ttUserLinkLayer link, ttDevOpenFunc open, ttDevCloseFunc close, ttDevSendFunc send,
+                               ttDevRecvFunc recv, ttDevFreeRecvFunc freeRecv, ttDevIoctlFunc ioctl, ttDevGetPhysAddrFunc getPhysAddr,
+                               int *error);
+
+/* TM_EFAULT (no such interface), TM_EINVAL (address, mask, flags, buffersPerFrame < 1), TM_EALREADY; the error of the driver's open; of a Linux interface
+ * TM_EPERM, TM_ENXIO, TM_EBUSY, TM_ENOMEM, TM_EOPNOTSUPP, TM_EIO. */
+int tfOpenInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame);
+/* Another address in the old one's place. TM_EFAULT, TM_EINVAL, TM_ENETDOWN. */
+int tfConfigInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame);
+/* Sends what is queued, closes the device. TM_EFAULT, TM_ENETDOWN. */
+int tfCloseInterface(ttUserInterface i);
+
+/* TM_EFAULT, TM_ENETDOWN, TM_EHOSTUNREACH (the gateway is not on the interface's network), TM_EINVAL, TM_EEXIST, TM_ENOBUFS. */
+int tfAddDefaultGateway(ttUserInterface i, ttUserIpAddress gateway);
+int tfAddStaticRoute(ttUserInterface i, ttUserIpAddress destination, ttUserIpAddress mask, ttUserIpAddress gateway, int hops);
+/* TM_EHOSTUNREACH: there is none such. TM_ENETDOWN, TM_EINVAL. */
+int tfDelDefaultGateway(ttUserIpAddress gateway);
+int tfDelStaticRoute(ttUserIpAddress destination, ttUserIpAddress mask);
+int tfAddArpEntry(ttUserIpAddress address, const char *physAddr, int physAddrLength);
+
+int tfGetIpAddress(ttUserInterface i, ttUserIpAddress *address); /* TM_EFAULT, TM_ENETDOWN */
+int tfGetNetMask(ttUserInterface i, ttUserIpAddress *mask);      /* TM_EFAULT, TM_ENETDOWN */
+int tfGetIfMtu(ttUserInterface i, int *mtu);                     /* TM_EFAULT */
+int tfSetIfMtu(ttUserInterface i, int mtu);                      /* TM_EFAULT, TM_EINVAL (68 to 9,216; once open, at most what the link carries) */
+
+/* ---- the loop ------------------------------------------------------------------------------------------------------- */
+
+int tfCheckReceiveInterface(ttUserInterface i); /* TM_ENOERROR: frames wait; TM_EWOULDBLOCK: none. TM_EFAULT, TM_ENETDOWN */
+int tfRecvInterface(ttUserInterface i);         /* handles up to 64 of them, and sends the answers. As above */
+void tfTimerExecute(void);                      /* fires every timer that is due */
+int tfPoll(void);                               /* ours: one turn of everything; 1 if there was something to do, else 0 */
+
+int tfNotifyReceiveInterfaceIsr(ttUserInterface i);           /* any thread: frames have come. TM_EFAULT */
+int tfSendCompleteInterface(ttUserInterface i, int lockFlag); /* any thread: the oldest frame is sent. TM_EFAULT */
+
+/* A frame to receive into, or null (TM_EFAULT, TM_EINVAL, TM_ENOBUFS). Alignment: a power of two up to 256. */
+char *tfGetDriverBuffer(ttUserBuffer *h, int length, int alignment);
+char *tfGetEthernetBuffer(ttUserBuffer *h); /* room for one frame at MTU 1,500; its IP header is aligned */
+int tfFreeDriverBuffer(ttUserBuffer h);     /* ours: gives back one that was not handed up. TM_EFAULT */
+
+/* Ours: time from the application. Before tfStartTreck, else TM_EINVAL. Random numbers then have a fixed seed: for tests. */
+int tfUseManualClock(void);
+int tfTimerUpdateTo(uint64_t nanoseconds); /* TM_EINVAL: in the past, or the clock is not manual */
+uint64_t tfNextTimer(void);                /* when the next timer is due, or a little earlier; UINT64_MAX: there is none */
+
+int tfGetStats(tfStats *stats);       /* ours. TM_EFAULT */
+int tfGetLastError(void);             /* ours: the calling thread's last error */
+const char *tfGetLastErrorText(void); /* ours: why its last interface call failed; valid until the next does */
+
+/* ---- zero-copy ------------------------------------------------------------------------------------------------------ */
+
+/* `size` contiguous bytes; null for size <= 0 (TM_EINVAL), too large or none left (TM_ENOBUFS). */
+ttUserMessage tfGetZeroCopyBuffer(int size, char **dataPtrPtr);
+int tfFreeZeroCopyBuffer(ttUserMessage h); /* TM_EFAULT: nothing was touched */
+
+/* All of `length` or nothing; returns `length`. Errors in the order of checking: TM_EFAULT (h), TM_EBADF, TM_EINVAL (length <= 0 or longer than
+ * the buffer, a flag that is none of MSG_DONTWAIT, MSG_DONTROUTE, MSG_SCATTERED), then the address of ...SendTo (TM_EINVAL,
+ * TM_EAFNOSUPPORT, TM_EADDRNOTAVAIL: port 0), TM_ESHUTDOWN, TM_ENOTCONN (TM_EISCONN: an address on a connected socket), TM_ECONNREFUSED,
+ * TM_EHOSTUNREACH, TM_EMSGSIZE, TM_EACCES (broadcast), TM_EWOULDBLOCK, TM_ENOBUFS. */
+int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags);
+int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct tfSockaddr *to, int toLength);
+
+/* The frame that the datagram came in; what is beyond maxLength is lost. Returns the length; 0 and a null handle for an empty datagram and
+ * after shutdown. MSG_PEEK: a copy, with a handle of its own. Errors: TM_EBADF, TM_EFAULT (null pointers), TM_EINVAL (maxLength <= 0, flags),
+ * TM_EOPNOTSUPP (MSG_SCATTERED), TM_ECONNREFUSED and TM_EHOSTUNREACH (once), TM_EWOULDBLOCK, TM_ENOBUFS. */
+int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags);
+int tfZeroCopyRecvFrom(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags, struct tfSockaddr *from, int *fromLength);
+
+/* ---- BSD calls ------------------------------------------------------------------------------------------------------ */
+
+int tfSocket(int family, int type, int protocol);
+int tfBind(int sd, const struct tfSockaddr *address, int addressLength);
+int tfListen(int sd, int backlog);
+int tfAccept(int sd, struct tfSockaddr *address, int *addressLength);
+int tfConnect(int sd, const struct tfSockaddr *address, int addressLength); /* AF_UNSPEC: to nobody again */
+int tfSend(int sd, const void *data, int length, int flags);
+int tfSendTo(int sd, const void *data, int length, int flags, const struct tfSockaddr *to, int toLength);
+int tfWrite(int sd, const void *data, int length);
+int tfRecv(int sd, void *data, int length, int flags);
+int tfRecvFrom(int sd, void *data, int length, int flags, struct tfSockaddr *from, int *fromLength);
+int tfRead(int sd, void *data, int length);
+int tfShutdown(int sd, int how); /* UDP: connected sockets only (TM_ENOTCONN) */
+int tfClose(int sd);
+int tfGetsockname(int sd, struct tfSockaddr *address, int *addressLength);
+int tfGetpeername(int sd, struct tfSockaddr *address, int *addressLength);
+int tfSetsockopt(int sd, int level, int option, const void *value, int valueLength);
+int tfGetsockopt(int sd, int level, int option, void *value, int *valueLength);
+int tfIoctl(int sd, unsigned long request, int *value);
+int tfBlockingState(int sd, int state);
+int tfGetSocketError(int sd); /* TM_EBADF for a bad descriptor */
+
+/* How many are ready; 0: time is over. With a manual clock every finite time is over when nothing is left to do, and a null timeout
+ * (for ever) ends with TM_EWOULDBLOCK then. Errors by tfGetLastError: TM_EINVAL, TM_EBADF, TM_EWOULDBLOCK. */
+int tfSelect(int nfds, tfFdSet *readSet, tfFdSet *writeSet, tfFdSet *exceptSet, const struct timeval *timeout);
+
+uint32_t tfInetAddr(const char *text);
+int tfInetAton(const char *text, struct tfInAddr *address);
+char *tfInetNtoa(struct tfInAddr address);
+int tfInetPton(int family, const char *text, void *address);
+const char *tfInetNtop(int family, const void *address, char *text, int size);
+
+#ifdef __cplusplus
+}
+#endif
+
+/* ---- the plain BSD names --------------------------------------------------------------------------------------------
+ *
+ * The system's headers were included above, so that they are not read again behind these macros. Names that have the same number in both
+ * (IPPROTO_UDP, SHUT_WR, INADDR_ANY, ...) are left to the system, as are struct timeval, in_addr_t, htons and their like. */
+#ifndef TM_NO_BSD_NAMES
+
+/* structures and sets */
+#undef in_addr
+#define in_addr tfInAddr
+#undef sockaddr
+#define sockaddr tfSockaddr
+#undef sockaddr_in
+#define sockaddr_in tfSockaddrIn
+#undef in6_addr
+#define in6_addr tfIn6Addr
+#undef sockaddr_in6
+#define sockaddr_in6 tfSockaddrIn6
+#undef sockaddr_storage
+#define sockaddr_storage tfSockaddrStorage
+#undef fd_set
+#define fd_set tfFdSet
+#undef s6_addr
+#define s6_addr tf_s6_addr
+#undef FD_SETSIZE
+#define FD_SETSIZE TM_FD_SETSIZE
+#undef FD_SET
+#define FD_SET TM_FD_SET
+#undef FD_CLR
+#define FD_CLR TM_FD_CLR
+#undef FD_ISSET
+#define FD_ISSET TM_FD_ISSET
+#undef FD_ZERO
+#define FD_ZERO TM_FD_ZERO
+
+/* calls */
+#undef socket
+#define socket tfSocket
+#undef bind
+#define bind tfBind
+#undef listen
+#define listen tfListen
+#undef accept
+#define accept tfAccept
+#undef connect
+#define connect tfConnect
+#undef send
+#define send tfSend
+#undef sendto
+#define sendto tfSendTo
+#undef recv
+#define recv tfRecv
+#undef recvfrom
+#define recvfrom tfRecvFrom
+#undef shutdown
+#define shutdown tfShutdown
+#undef setsockopt
+#define setsockopt tfSetsockopt
+#undef getsockopt
+#define getsockopt tfGetsockopt
+#undef getsockname
+#define getsockname tfGetsockname
+#undef getpeername
+#define getpeername tfGetpeername
+#undef select
+#define select tfSelect
+#undef inet_addr
+#define inet_addr tfInetAddr
+#undef inet_aton
+#define inet_aton tfInetAton
+#undef inet_ntoa
+#define inet_ntoa tfInetNtoa
+#undef inet_pton
+#define inet_pton tfInetPton
+#undef inet_ntop
+#define inet_ntop tfInetNtop
+
+/* numbers */
+#undef AF_UNSPEC
+#define AF_UNSPEC TM_AF_UNSPEC
+#undef AF_INET
+#define AF_INET TM_AF_INET
+#undef AF_INET6
+#define AF_INET6 TM_AF_INET6
+#undef SOCK_STREAM
+#define SOCK_STREAM TM_SOCK_STREAM
+#undef SOCK_DGRAM
+#define SOCK_DGRAM TM_SOCK_DGRAM
+#undef SOCK_RAW
+#define SOCK_RAW TM_SOCK_RAW
+#undef MSG_OOB
+#define MSG_OOB TM_MSG_OOB
+#undef MSG_PEEK
+#define MSG_PEEK TM_MSG_PEEK
+#undef MSG_DONTROUTE
+#define MSG_DONTROUTE TM_MSG_DONTROUTE
+#undef MSG_WAITALL
+#define MSG_WAITALL TM_MSG_WAITALL
+#undef MSG_DONTWAIT
+#define MSG_DONTWAIT TM_MSG_DONTWAIT
+#undef SOL_SOCKET
+#define SOL_SOCKET TM_SOL_SOCKET
+#undef SO_DEBUG
+#define SO_DEBUG TM_SO_DEBUG
+#undef SO_ACCEPTCONN
+#define SO_ACCEPTCONN TM_SO_ACCEPTCONN
+#undef SO_REUSEADDR
+#define SO_REUSEADDR TM_SO_REUSEADDR
+#undef SO_KEEPALIVE
+#define SO_KEEPALIVE TM_SO_KEEPALIVE
+#undef SO_DONTROUTE
+#define SO_DONTROUTE TM_SO_DONTROUTE
+#undef SO_BROADCAST
+#define SO_BROADCAST TM_SO_BROADCAST
+#undef SO_LINGER
+#define SO_LINGER TM_SO_LINGER
+#undef SO_OOBINLINE
+#define SO_OOBINLINE TM_SO_OOBINLINE
+#undef SO_SNDBUF
+#define SO_SNDBUF TM_SO_SNDBUF
+#undef SO_RCVBUF
+#define SO_RCVBUF TM_SO_RCVBUF
+#undef SO_SNDLOWAT
+#define SO_SNDLOWAT TM_SO_SNDLOWAT
+#undef SO_RCVLOWAT
+#define SO_RCVLOWAT TM_SO_RCVLOWAT
+#undef SO_SNDTIMEO
+#define SO_SNDTIMEO TM_SO_SNDTIMEO
+#undef SO_RCVTIMEO
+#define SO_RCVTIMEO TM_SO_RCVTIMEO
+#undef SO_ERROR
+#define SO_ERROR TM_SO_ERROR
+#undef SO_TYPE
+#define SO_TYPE TM_SO_TYPE
+#undef IP_HDRINCL
+#define IP_HDRINCL TM_IP_HDRINCL
+#undef IP_TOS
+#define IP_TOS TM_IP_TOS
+#undef IP_TTL
+#define IP_TTL TM_IP_TTL
+#undef IP_MULTICAST_IF
+#define IP_MULTICAST_IF TM_IP_MULTICAST_IF
+#undef IP_MULTICAST_TTL
+#define IP_MULTICAST_TTL TM_IP_MULTICAST_TTL
+#undef IP_ADD_MEMBERSHIP
+#define IP_ADD_MEMBERSHIP TM_IP_ADD_MEMBERSHIP
+#undef IP_DROP_MEMBERSHIP
+#define IP_DROP_MEMBERSHIP TM_IP_DROP_MEMBERSHIP
+#undef FIONREAD
+#define FIONREAD TM_FIONREAD
+#undef FIONBIO
+#define FIONBIO TM_FIONBIO
+#undef SIOCATMARK
+#define SIOCATMARK TM_SIOCATMARK
+
+#endif /* TM_NO_BSD_NAMES */
+
+#endif /* TRSOCKET_H */

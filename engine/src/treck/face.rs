@@ -1,0 +1,347 @@
+//! What the C face is made of, and its turn.
+//!
+//! ```text
+//!   any thread ─► enter() ─► Face { sockets, messages, interfaces, stack }   one thread at a time, see `gate`
+//!   turn:  reap → refill → receive (driver functions run) → ingress → timers → transmit (driver functions run) → kick
+//! ```
+//!
+//! Everything is in cells: a driver's function that runs within a turn may call the API again, and finds what the turn uses borrowed. Such a call answers
+//! `TM_EWOULDBLOCK` and changes nothing.
+
+use super::{
+    error::{Code, Outcome, WOULD_BLOCK},
+    gate::{Bedroom, Entered, Gate},
+    interface::Interface,
+    messages::MessageTable,
+    numbers as n,
+    sockets::SocketTable,
+};
+use crate::{
+    buf::Pool,
+    port::Kick,
+    runtime::Clock,
+    stack::{Stack, StackConfig},
+    time::{Duration, Instant},
+};
+use smallvec::SmallVec;
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::{AsRawFd, RawFd},
+    rc::Rc,
+};
+
+/// Packets taken from a port at once.
+const RX_BURST: usize = 64;
+/// Rounds of timers in one `tfTimerExecute`: bounds what a timer that starts another at once can do.
+const TIMER_ROUNDS_MAX: usize = 256;
+/// Longest sleep of a blocked call: bounds how late it notices what nobody rings for.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Longest sleep while there is a driver that has never called `tfNotifyReceiveInterfaceIsr`: it has to be asked.
+const SLEEP_UNNOTIFIED_MAX: Duration = Duration::from_millis(1);
+
+/// The process's stack as C sees it.
+pub(super) struct Face {
+    started: Cell<bool>,
+    manual_clock: Cell<bool>,
+    manual_ns: Cell<u64>,
+    clock: Cell<Option<Clock>>,
+    /// What is sent goes to the driver at once: some interface's driver is the application's.
+    eager: Cell<bool>,
+    pub(super) pool: RefCell<Option<Pool>>,
+    pub(super) stack: RefCell<Option<Box<Stack>>>,
+    pub(super) interfaces: RefCell<Vec<Rc<Interface>>>,
+    pub(super) sockets: RefCell<SocketTable>,
+    pub(super) messages: RefCell<MessageTable>,
+}
+
+static FACE: Gate<Face> = Gate::new(Face {
+    started: Cell::new(false),
+    manual_clock: Cell::new(false),
+    manual_ns: Cell::new(0),
+    clock: Cell::new(None),
+    eager: Cell::new(false),
+    pool: RefCell::new(None),
+    stack: RefCell::new(None),
+    interfaces: RefCell::new(Vec::new()),
+    sockets: RefCell::new(SocketTable::new()),
+    messages: RefCell::new(MessageTable::new()),
+});
+
+pub(super) static BEDROOM: Bedroom = Bedroom::new();
+
+pub(super) type Inside = Entered<'static, Face>;
+
+/// Waits until no other thread is in the C face, then is.
+#[inline]
+pub(super) fn enter() -> Inside {
+    FACE.enter()
+}
+
+/// Whether and how long a call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    For(Duration),
+    Endless,
+}
+
+impl Face {
+    pub(super) fn start(&self) -> Outcome<()> {
+        if self.started.replace(true) {
+            return Err(Code(n::TM_EALREADY));
+        }
+        self.clock.set(Some(Clock::start()));
+        Ok(())
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.started.get()
+    }
+
+    pub(super) fn use_manual_clock(&self) {
+        self.manual_clock.set(true);
+    }
+
+    pub(super) fn has_manual_clock(&self) -> bool {
+        self.manual_clock.get()
+    }
+
+    /// Moves the manual clock; false if it does not go there.
+    pub(super) fn set_manual_clock(&self, ns: u64) -> bool {
+        let forward = self.manual_clock.get() && ns >= self.manual_ns.get();
+        if forward {
+            self.manual_ns.set(ns);
+        }
+        forward
+    }
+
+    pub(super) fn is_eager(&self) -> bool {
+        self.eager.get()
+    }
+
+    pub(super) fn be_eager(&self) {
+        self.eager.set(true);
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        match self.clock.get() {
+            Some(clock) if !self.manual_clock.get() => clock.now(),
+            _ => Instant::from_nanos(self.manual_ns.get()),
+        }
+    }
+
+    /// Creates the stack on `pool`, unless there is one.
+    pub(super) fn create_stack(&self, pool: Pool) -> Outcome<()> {
+        let mut stack = self.stack.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        if stack.is_none() {
+            // With a manual clock a run must be repeatable, so it has no secrets.
+            let seed = if self.manual_clock.get() { [0x5a; 32] } else { random_seed()? };
+            if let Ok(mut messages) = self.messages.try_borrow_mut() {
+                messages.reserve(pool.capacity() as usize);
+            }
+            *stack = Some(Box::new(Stack::new(pool.clone(), StackConfig::new(seed), self.now())));
+            *self.pool.try_borrow_mut().map_err(|_| WOULD_BLOCK)? = Some(pool);
+        }
+        Ok(())
+    }
+
+    /// Runs `f` on the stack.
+    ///
+    /// # Errors
+    /// `TM_ENETDOWN` before the first interface is opened; `TM_EWOULDBLOCK` if the call that called the application's function uses it.
+    #[inline]
+    pub(super) fn with_stack<R>(&self, f: impl FnOnce(&mut Stack) -> R) -> Outcome<R> {
+        let mut stack = self.stack.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        stack.as_mut().map(|stack| f(stack)).ok_or(Code(n::TM_ENETDOWN))
+    }
+
+    pub(super) fn interface(&self, at: usize) -> Option<Rc<Interface>> {
+        self.interfaces.try_borrow().ok()?.get(at).cloned()
+    }
+
+    fn each_interface(&self, mut f: impl FnMut(&Interface) -> bool) -> bool {
+        let mut any = false;
+        let mut at = 0;
+        while let Some(interface) = self.interface(at) {
+            any |= f(&interface);
+            at += 1;
+        }
+        any
+    }
+
+    /// One turn; true if there was something to do.
+    pub(super) fn turn(&self) -> bool {
+        let now = self.now();
+        let mut worked =
+            self.each_interface(|interface| self.pull(interface, now) | self.handle_received(interface, now));
+        worked |= self.with_stack(|stack| stack.poll_timers(now)).unwrap_or(0) > 0;
+        worked |= self.flush(now);
+        if worked {
+            BEDROOM.ring();
+        }
+        worked
+    }
+
+    /// Takes what the port has received, to be handled later; true if anything waits.
+    pub(super) fn pull(&self, interface: &Interface, now: Instant) -> bool {
+        let Ok(mut received) = interface.received.try_borrow_mut() else { return false };
+        let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
+        let Some(link) = link.as_mut() else { return false };
+        let port = link.port();
+        port.reap();
+        port.refill();
+        let room = RX_BURST.saturating_sub(received.len());
+        port.receive(now, &mut received, room);
+        !received.is_empty()
+    }
+
+    /// Hands up what was [pulled](Self::pull); true if there was anything.
+    pub(super) fn handle_received(&self, interface: &Interface, now: Instant) -> bool {
+        let Some(id) = interface.id.get() else { return false };
+        let Ok(mut received) = interface.received.try_borrow_mut() else { return false };
+        if received.is_empty() {
+            return false;
+        }
+        self.with_stack(|stack| {
+            stack.ingress(now, id, &mut received);
+            // Nobody listens yet: sockets are looked at. Drained, so that the list stays short.
+            while stack.next_event().is_some() {}
+        })
+        .is_ok()
+    }
+
+    /// Fires what is due, again until nothing is.
+    pub(super) fn run_timers(&self) {
+        let now = self.now();
+        for _ in 0..TIMER_ROUNDS_MAX {
+            if self.with_stack(|stack| stack.poll_timers(now)).unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        self.flush(now);
+        BEDROOM.ring();
+    }
+
+    /// Hands what is to be sent to the ports; true if there was anything.
+    pub(super) fn flush(&self, now: Instant) -> bool {
+        self.each_interface(|interface| {
+            let Some(id) = interface.id.get() else { return false };
+            let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
+            let Some(link) = link.as_mut() else { return false };
+            let sent = self.with_stack(|stack| {
+                let sent = link.port().transmit(now, stack.egress(id));
+                stack.egress_drained(id);
+                while stack.next_event().is_some() {}
+                sent
+            });
+            link.complete_for_quiet_driver(interface);
+            match link.port().kick() {
+                Ok(kick) => sent.is_ok_and(|sent| sent > 0) || kick == Kick::Pending,
+                Err(error) => {
+                    // The interface is gone: nothing goes there any more, and nobody waits for it.
+                    super::error::explain(Code(n::TM_EIO), error);
+                    let _ = self.with_stack(|stack| {
+                        stack.egress(id).truncate(0);
+                        if let Some(interface) = stack.interface_mut(id) {
+                            interface.up = false;
+                        }
+                    });
+                    false
+                }
+            }
+        })
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let mut earliest = self.with_stack(|stack| stack.next_deadline()).unwrap_or(None);
+        self.each_interface(|interface| {
+            let link = interface.link.try_borrow_mut();
+            if let Some(at) = link.ok().and_then(|mut link| link.as_mut()?.port().next_deadline()) {
+                earliest = Some(earliest.map_or(at, |other| other.min(at)));
+            }
+            false
+        });
+        earliest
+    }
+
+    /// What a blocked call waits for: descriptors, and how long at most without a ring.
+    fn rest(&self) -> (SmallVec<[RawFd; 8]>, Duration) {
+        let mut fds = SmallVec::new();
+        let mut at_most = SLEEP_MAX;
+        self.each_interface(|interface| {
+            if let Some(fd) = interface
+                .link
+                .try_borrow_mut()
+                .ok()
+                .and_then(|mut link| Some(link.as_mut()?.port().wait_fd()?.as_raw_fd()))
+            {
+                fds.push(fd);
+            } else if interface.id.get().is_some() && !interface.notifies() {
+                at_most = SLEEP_UNNOTIFIED_MAX;
+            }
+            false
+        });
+        if let Some(deadline) = self.next_deadline() {
+            at_most = at_most.min(deadline.saturating_since(self.now()));
+        }
+        (fds, at_most)
+    }
+}
+
+/// The patience that a call may have where it was made: none within a driver's function.
+pub(super) fn within(face: &Inside, patience: Patience) -> Patience {
+    if face.is_nested() { Patience::None } else { patience }
+}
+
+/// Calls `attempt` until it says something other than would-block, turning the loop between, and sleeping when the turn had nothing to do.
+///
+/// # Errors
+/// What `attempt` says; `TM_EWOULDBLOCK` when patience is over, when the call was made by one of the application's functions that we called, or when the clock is
+/// manual and nothing is left to do until somebody moves it: nobody could.
+pub(super) fn wait_for<R>(
+    face: &mut Inside,
+    patience: Patience,
+    mut attempt: impl FnMut(&Face) -> Outcome<R>,
+) -> Outcome<R> {
+    let mut until = None;
+    let patience = within(face, patience);
+    loop {
+        let seen = BEDROOM.rings();
+        match attempt(face) {
+            Err(WOULD_BLOCK) => {}
+            done => return done,
+        }
+        let left = match patience {
+            Patience::None => return Err(WOULD_BLOCK),
+            Patience::Endless => SLEEP_MAX,
+            Patience::For(time) => {
+                let now = face.now();
+                let until = *until.get_or_insert(now + time);
+                if now >= until && !face.has_manual_clock() {
+                    return Err(WOULD_BLOCK);
+                }
+                until.saturating_since(now)
+            }
+        };
+        if face.turn() {
+            continue;
+        }
+        if face.has_manual_clock() {
+            return Err(WOULD_BLOCK);
+        }
+        let (fds, at_most) = face.rest();
+        let at_most = at_most.min(left);
+        // A ring by this thread's own turn or an earlier one only makes it look again.
+        if at_most > Duration::ZERO {
+            face.outside(|| BEDROOM.sleep(seen, &fds, at_most));
+        }
+    }
+}
+
+fn random_seed() -> Outcome<[u8; 32]> {
+    let mut seed = [0u8; 32];
+    // SAFETY: the kernel writes at most 32 bytes into `seed`. Requests of up to 256 bytes are not cut short (getrandom(2)).
+    let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+    if got == seed.len() as isize { Ok(seed) } else { Err(Code(n::TM_EIO)) }
+}

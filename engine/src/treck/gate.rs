@@ -1,0 +1,295 @@
+//! One lock for the whole C face, which a thread may take again inside a call of its own, and the place where blocked threads sleep.
+
+use std::{
+    cell::Cell,
+    fmt, io,
+    ops::Deref,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// A value that one thread at a time uses. The thread that is inside may enter again (a driver's function that calls back), so all that is to be had
+/// is a shared reference: what changes is in cells.
+pub(super) struct Gate<T> {
+    mutex: Mutex<()>,
+    /// The thread inside, by [`token`]; 0: none.
+    owner: AtomicUsize,
+    /// How often that thread has entered.
+    depth: Cell<u32>,
+    value: T,
+}
+
+// SAFETY: `depth` and `value` are reached through an `Entered` alone, and those exist on one thread at a time: the first is made with `mutex` held, more are made only
+// by the thread that has it, and neither is `Send`. The mutex orders one thread's use before the next one's. The value may therefore hold `Rc`s and `Cell`s as long
+// as no clone leaves it past the last `Entered`, which its private type sees to, and nothing in it may be bound to the thread that made it.
+unsafe impl<T> Sync for Gate<T> {}
+
+/// The calling thread is inside.
+pub(super) struct Entered<'a, T> {
+    gate: &'a Gate<T>,
+    held: Option<MutexGuard<'a, ()>>,
+}
+
+/// A number for the calling thread that no other living thread has, and that is not 0.
+fn token() -> usize {
+    thread_local! { static PLACE: u8 = const { 0 } }
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+impl<T> Gate<T> {
+    pub(super) const fn new(value: T) -> Self {
+        Self { mutex: Mutex::new(()), owner: AtomicUsize::new(0), depth: Cell::new(0), value }
+    }
+
+    /// Waits until no other thread is inside.
+    pub(super) fn enter(&self) -> Entered<'_, T> {
+        let me = token();
+        // Only this thread ever stores its own token, so a relaxed load cannot mistake another's state for it.
+        if self.owner.load(Ordering::Relaxed) == me {
+            self.depth.set(self.depth.get() + 1);
+            return Entered { gate: self, held: None };
+        }
+        let mut entered = Entered { gate: self, held: None };
+        entered.acquire();
+        entered
+    }
+}
+
+impl<'a, T> Entered<'a, T> {
+    fn acquire(&mut self) {
+        // Nothing here is left half done by a panic: the guarded value is made of cells.
+        self.held = Some(self.gate.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        self.gate.owner.store(token(), Ordering::Relaxed);
+        self.gate.depth.set(1);
+    }
+
+    fn release(&mut self) {
+        self.gate.depth.set(0);
+        self.gate.owner.store(0, Ordering::Relaxed);
+        self.held = None;
+    }
+
+    /// The thread was inside already: this call was made by one of the application's functions that we called.
+    pub(super) fn is_nested(&self) -> bool {
+        self.gate.depth.get() > 1
+    }
+
+    /// Leaves, runs `f`, enters again; nested calls cannot leave and do not run it. Taking `&mut self` ends every borrow of the value before.
+    pub(super) fn outside(&mut self, f: impl FnOnce()) {
+        if self.held.is_none() || self.is_nested() {
+            return;
+        }
+        self.release();
+        f();
+        self.acquire();
+    }
+}
+
+impl<T> Deref for Entered<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.gate.value
+    }
+}
+
+impl<T> Drop for Entered<'_, T> {
+    fn drop(&mut self) {
+        if self.held.is_some() {
+            self.release();
+        } else {
+            self.gate.depth.set(self.gate.depth.get().saturating_sub(1));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Gate<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+/// Where blocked threads sleep. One of them, the watcher, sleeps in `ppoll` on the interfaces' descriptors and the bell; the others wait for it, or for
+/// whoever else makes something happen, to ring. Without descriptors to watch (user drivers) all wait for a ring, and there is no bell.
+pub(super) struct Bedroom {
+    rings: AtomicU64,
+    sleepers: AtomicUsize,
+    watched: Mutex<bool>,
+    rang: Condvar,
+    bell: OnceLock<OwnedFd>,
+}
+
+impl Bedroom {
+    pub(super) const fn new() -> Self {
+        Self {
+            rings: AtomicU64::new(0),
+            sleepers: AtomicUsize::new(0),
+            watched: Mutex::new(false),
+            rang: Condvar::new(),
+            bell: OnceLock::new(),
+        }
+    }
+
+    /// Makes the bell that a watcher needs.
+    ///
+    /// # Errors
+    /// The kernel gives no eventfd.
+    #[cfg_attr(not(feature = "af-xdp"), allow(dead_code, reason = "user drivers have nothing to watch"))]
+    pub(super) fn hang_bell(&self) -> io::Result<()> {
+        if self.bell.get().is_some() {
+            return Ok(());
+        }
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns. If another thread was faster, this one is closed again.
+        let _ = self.bell.set(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(())
+    }
+
+    /// How often it rang: to be read before looking whether there is something to do, and given to [`sleep`](Self::sleep).
+    pub(super) fn rings(&self) -> u64 {
+        self.rings.load(Ordering::SeqCst)
+    }
+
+    /// Something happened: whoever sleeps looks again. From any thread.
+    pub(super) fn ring(&self) {
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        // Either a sleeper sees the count above before it sleeps, or it is seen here: both are sequentially consistent.
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        drop(self.lock());
+        self.rang.notify_all();
+        if let Some(bell) = self.bell.get() {
+            let one = 1u64;
+            // SAFETY: eight bytes of `one` are read. A full counter (EAGAIN) means that it rings already.
+            unsafe { libc::write(bell.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+        }
+    }
+
+    /// Sleeps until a ring after number `seen`, a readable descriptor, or `at_most` later. May return early.
+    pub(super) fn sleep(&self, seen: u64, fds: &[RawFd], at_most: Duration) {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let mut watched = self.lock();
+        if self.rings() == seen {
+            match self.bell.get() {
+                Some(bell) if !fds.is_empty() && !*watched => {
+                    *watched = true;
+                    drop(watched);
+                    wait_readable(fds, bell.as_raw_fd(), at_most);
+                    let mut count = 0u64;
+                    // SAFETY: eight bytes of `count` are written. EAGAIN: it did not ring.
+                    unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+                    *self.lock() = false;
+                    // One of the others watches from now on, if this one does not come back.
+                    self.rang.notify_all();
+                }
+                _ => {
+                    let _ = self.rang.wait_timeout(watched, at_most);
+                }
+            }
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Errors (a signal, say) only make it short.
+fn wait_readable(fds: &[RawFd], bell: RawFd, at_most: Duration) {
+    let mut polled: smallvec::SmallVec<[libc::pollfd; 8]> =
+        fds.iter().chain([&bell]).map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let timeout = libc::timespec {
+        tv_sec: at_most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: at_most.subsec_nanos().into(),
+    };
+    // SAFETY: pointer and length describe `polled`, which outlives the call; so does `timeout`; the signal mask is left alone.
+    unsafe {
+        libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &raw const timeout, std::ptr::null());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::RefCell, sync::Arc, thread, time::Instant};
+
+    #[test]
+    fn one_thread_at_a_time_and_that_one_again() {
+        let gate = Arc::new(Gate::new(RefCell::new(0u64)));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let gate = gate.clone();
+                thread::spawn(move || {
+                    for _ in 0..2_000 {
+                        let outer = gate.enter();
+                        let before = *outer.borrow();
+                        let inner = gate.enter();
+                        assert!(inner.is_nested() && outer.is_nested());
+                        *inner.borrow_mut() = before + 1;
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(*gate.enter().borrow(), 8_000);
+        assert!(!gate.enter().is_nested());
+    }
+
+    #[test]
+    fn outside_lets_others_in_and_nested_calls_stay() {
+        let gate = Arc::new(Gate::new(Cell::new(0)));
+        let mut entered = gate.enter();
+        let other = gate.clone();
+        entered.outside(|| thread::spawn(move || other.enter().set(7)).join().expect("no panic"));
+        assert_eq!(entered.get(), 7);
+        let mut nested = gate.enter();
+        nested.outside(|| panic!("a nested call must not leave"));
+        drop(nested);
+        assert!(!entered.is_nested());
+    }
+
+    #[test]
+    fn a_ring_wakes_sleepers_with_and_without_descriptors() {
+        let room = Arc::new(Bedroom::new());
+        room.hang_bell().expect("an eventfd");
+        // A descriptor that never becomes readable: the bell of another room.
+        let quiet = Arc::new(Bedroom::new());
+        quiet.hang_bell().expect("an eventfd");
+        let fd = quiet.bell.get().expect("hung").as_raw_fd();
+        let begun = Instant::now();
+        let sleepers: Vec<_> = [vec![], vec![fd], vec![fd]]
+            .into_iter()
+            .map(|fds| {
+                let (room, seen) = (room.clone(), room.rings());
+                thread::spawn(move || {
+                    while room.rings() == seen {
+                        room.sleep(seen, &fds, Duration::from_secs(20));
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(20));
+        room.ring();
+        for sleeper in sleepers {
+            sleeper.join().expect("no panic");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        // A ring between looking and sleeping is not lost.
+        let seen = room.rings();
+        room.ring();
+        let begun = Instant::now();
+        room.sleep(seen, &[], Duration::from_secs(20));
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,446 @@
+//! Interfaces: what `tfAddInterface` was told, and the port once it is open.
+
+#[cfg(feature = "af-xdp")]
+use super::xdp::XdpLink;
+use super::{
+    driver::{CDriver, Functions},
+    error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain},
+    face::{BEDROOM, Face},
+    numbers as n,
+    types::ttUserInterface,
+};
+use crate::{
+    buf::{PoolConfig, RxBuf},
+    port::{
+        Port,
+        user::{Completion, SendCompleter, UserConfig, UserPort, heap_pool},
+    },
+    proto::IfaceId,
+    stack::{IfaceConfig, RxChecksum, Stack},
+    time::Duration,
+    wire::Ipv4Net,
+};
+use std::{
+    cell::{Cell, RefCell},
+    ffi::c_int,
+    net::Ipv4Addr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Interfaces in one process. Few: each turn visits them all.
+pub(super) const INTERFACES_MAX: usize = 16;
+/// Smallest MTU (RFC 791 section 3.1) and the largest that a driver may be given.
+pub(super) const MTU_RANGE: std::ops::RangeInclusive<c_int> = 68..=9_216;
+const MTU_DEFAULT: usize = 1500;
+
+/// Frames of the pool for user drivers: 16 MiB.
+const HEAP_FRAMES: usize = 4096;
+const HEAP_CHUNK_BYTES: usize = 4096;
+/// Frames that senders leave for receiving, and frames for buffers larger than one: the largest datagram takes 17, so 60 of them at once.
+pub(super) const POOL: PoolConfig = PoolConfig { rx_reserve_frames: 128, run_frames: 1024 };
+
+/// Sent frames that a driver may hold.
+const HELD_FRAMES_MAX: usize = 256;
+/// A driver that holds this many and has never said that one is done with is taken for one that is done when its `send` returns.
+const QUIET_HELD_FRAMES: usize = HELD_FRAMES_MAX / 2;
+
+/// How long closing waits for packets that are still to be sent.
+pub(super) const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// High bits of an interface's handle: no small number and no pointer is taken for one.
+const HANDLE_MARK: usize = 0x7f1c_e000_0000_0001;
+
+/// An interface's frames.
+#[derive(Debug)]
+pub(super) enum Link {
+    User(UserPort),
+    #[cfg(feature = "af-xdp")]
+    Xdp(Box<XdpLink>),
+}
+
+impl Link {
+    pub(super) fn port(&mut self) -> &mut dyn Port {
+        match self {
+            Self::User(port) => port,
+            #[cfg(feature = "af-xdp")]
+            Self::Xdp(link) => link.port(),
+        }
+    }
+
+    /// See [`QUIET_HELD_FRAMES`].
+    pub(super) fn complete_for_quiet_driver(&mut self, interface: &Interface) {
+        if let Self::User(port) = self
+            && port.held_frames() >= QUIET_HELD_FRAMES
+            && !interface.shared().completes.load(Ordering::Relaxed)
+        {
+            port.send_completer().send_complete(port.held_frames() as u32);
+        }
+    }
+
+    fn close(&mut self) {
+        match self {
+            Self::User(port) => port.close(CLOSE_PATIENCE),
+            #[cfg(feature = "af-xdp")]
+            Self::Xdp(link) => link.close(CLOSE_PATIENCE),
+        }
+    }
+}
+
+/// What other threads may touch without being inside.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The driver has called `tfNotifyReceiveInterfaceIsr`.
+    notifies: AtomicBool,
+    /// The driver has called `tfSendCompleteInterface`.
+    completes: AtomicBool,
+    completer: Mutex<Option<SendCompleter>>,
+}
+
+static SHARED: [Shared; INTERFACES_MAX] = [const {
+    Shared { notifies: AtomicBool::new(false), completes: AtomicBool::new(false), completer: Mutex::new(None) }
+}; INTERFACES_MAX];
+
+impl Shared {
+    /// Of the interface with that handle, if it could be one.
+    pub(super) fn of(handle: ttUserInterface) -> Option<&'static Self> {
+        SHARED.get(index_of(handle)?)
+    }
+
+    /// The driver has received something.
+    pub(super) fn notify(&self) {
+        self.notifies.store(true, Ordering::Relaxed);
+        BEDROOM.ring();
+    }
+
+    /// The driver is done with the oldest frame.
+    pub(super) fn complete(&self) {
+        self.completes.store(true, Ordering::Relaxed);
+        let completer = self.completer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(completer) = completer.as_ref() {
+            completer.send_complete(1);
+        }
+        drop(completer);
+        BEDROOM.ring();
+    }
+
+    fn set_completer(&self, completer: Option<SendCompleter>) {
+        *self.completer.lock().unwrap_or_else(PoisonError::into_inner) = completer;
+    }
+}
+
+fn index_of(handle: ttUserInterface) -> Option<usize> {
+    let at = handle.addr().checked_sub(HANDLE_MARK)? / 2;
+    (at < INTERFACES_MAX && handle_of(at) == handle).then_some(at)
+}
+
+/// The handle of interface number `at`.
+pub(super) fn handle_of(at: usize) -> ttUserInterface {
+    std::ptr::without_provenance_mut(HANDLE_MARK + at * 2)
+}
+
+/// One interface.
+#[derive(Debug)]
+pub(super) struct Interface {
+    index: usize,
+    name: String,
+    functions: Functions,
+    /// The stack's number for it; set while it is open.
+    pub(super) id: Cell<Option<IfaceId>>,
+    /// The number that it had when it was open before.
+    old_id: Cell<Option<IfaceId>>,
+    net: Cell<Option<Ipv4Net>>,
+    /// What `tfSetIfMtu` asked for before it was opened.
+    mtu: Cell<usize>,
+    pub(super) link: RefCell<Option<Link>>,
+    /// Taken from the port, not yet handled.
+    pub(super) received: RefCell<Vec<RxBuf>>,
+}
+
+impl Interface {
+    pub(super) fn new(index: usize, name: String, functions: Functions) -> Self {
+        Self {
+            index,
+            name,
+            functions,
+            id: Cell::new(None),
+            old_id: Cell::new(None),
+            net: Cell::new(None),
+            mtu: Cell::new(MTU_DEFAULT),
+            link: RefCell::new(None),
+            received: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn net(&self) -> Option<Ipv4Net> {
+        self.net.get()
+    }
+
+    fn shared(&self) -> &'static Shared {
+        &SHARED[self.index % INTERFACES_MAX]
+    }
+
+    /// Somebody rings when a frame comes.
+    pub(super) fn notifies(&self) -> bool {
+        self.shared().notifies.load(Ordering::Relaxed)
+    }
+
+    /// Opens it, and the stack with the first.
+    pub(super) fn open(&self, face: &Face, net: Ipv4Net, flags: c_int) -> Outcome<()> {
+        if self.id.get().is_some() {
+            return Err(explain(Code(n::TM_EALREADY), format_args!("interface {}: it is open already", self.name)));
+        }
+        let rx_checksum = checksum_policy(flags)?;
+        let mut slot = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        let mut link = if self.functions.is_none() { self.open_linux(face, net)? } else { self.open_driver(face)? };
+        let info = link.port().info().clone();
+        let mtu = if self.functions.is_none() { info.mtu.min(self.linux_mtu(info.mtu)) } else { info.mtu };
+        let added = face.with_stack(|stack| match self.old_id.get() {
+            Some(id) => {
+                if let Some(interface) = stack.interface_mut(id) {
+                    (interface.mac, interface.mtu, interface.up) = (info.mac, mtu, true);
+                }
+                stack.add_address(id, net).map(|()| id)
+            }
+            None => stack.add_interface(IfaceConfig {
+                mtu,
+                rx_checksum,
+                tx_pieces_max: info.tx_pieces_max,
+                ..IfaceConfig::new(&self.name, info.mac, vec![net])
+            }),
+        });
+        match added {
+            Ok(Ok(id)) => {
+                self.id.set(Some(id));
+                self.old_id.set(Some(id));
+            }
+            Ok(Err(error)) => {
+                link.close();
+                return Err(explain(NO_ROUTE_ROOM, format_args!("interface {}: {error}", self.name)));
+            }
+            Err(code) => {
+                link.close();
+                return Err(code);
+            }
+        }
+        self.net.set(Some(net));
+        if matches!(link, Link::User(_)) {
+            face.be_eager();
+        }
+        *slot = Some(link);
+        drop(slot);
+        face.bind_recorded();
+        BEDROOM.ring();
+        Ok(())
+    }
+
+    /// The MTU to use on a Linux interface whose own is `link_mtu`.
+    fn linux_mtu(&self, link_mtu: usize) -> usize {
+        if self.mtu.get() == MTU_DEFAULT { link_mtu } else { self.mtu.get() }
+    }
+
+    fn open_driver(&self, face: &Face) -> Outcome<Link> {
+        let has_stack = face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.is_some();
+        if !has_stack {
+            let pool = heap_pool(HEAP_FRAMES, HEAP_CHUNK_BYTES, POOL)
+                .map_err(|error| explain(Code(n::TM_ENOMEM), format_args!("interface {}: {error}", self.name)))?;
+            face.create_stack(pool)?;
+        }
+        let pool = face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.clone().ok_or(Code(n::TM_ENETDOWN))?;
+        let config = UserConfig {
+            mtu: self.mtu.get(),
+            completion: Completion::ByDriver,
+            held_frames_max: HELD_FRAMES_MAX,
+            ..UserConfig::new(&self.name)
+        };
+        let driver = Box::new(CDriver::new(self.functions, handle_of(self.index)));
+        let port = UserPort::open(driver, &pool, config).map_err(|error| {
+            let code = if error.code > 200 { Code(error.code) } else { Code(n::TM_EIO) };
+            explain(code, format_args!("interface {}: {error}", self.name))
+        })?;
+        self.shared().set_completer(Some(port.send_completer()));
+        Ok(Link::User(port))
+    }
+
+    #[cfg(feature = "af-xdp")]
+    fn open_linux(&self, face: &Face, net: Ipv4Net) -> Outcome<Link> {
+        // An AF_XDP socket has its own frames, and a stack has one pool.
+        if face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.is_some() {
+            let why = "an AF_XDP interface must be the first to be opened, is the only one, and cannot be opened again in this version";
+            return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
+        }
+        BEDROOM.hang_bell().map_err(|error| explain(Code(n::TM_EIO), format_args!("eventfd: {error}")))?;
+        let (link, pool) = XdpLink::open(&self.name, net.addr())?;
+        face.create_stack(pool)?;
+        Ok(Link::Xdp(Box::new(link)))
+    }
+
+    #[cfg(not(feature = "af-xdp"))]
+    fn open_linux(&self, _face: &Face, _net: Ipv4Net) -> Outcome<Link> {
+        let why = "the library was built without the feature `af-xdp`: give it a driver's functions";
+        Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)))
+    }
+
+    /// Sends what is queued, if the driver takes it, and closes the port.
+    pub(super) fn close(&self, face: &Face) -> Outcome<()> {
+        let id = self.id.get().ok_or(Code(n::TM_ENETDOWN))?;
+        face.flush(face.now());
+        let mut slot = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        face.with_stack(|stack| {
+            if let Some(net) = self.net.get() {
+                stack.remove_address(id, net.addr());
+            }
+            stack.egress(id).truncate(0);
+            if let Some(interface) = stack.interface_mut(id) {
+                interface.up = false;
+            }
+        })?;
+        self.id.set(None);
+        self.net.set(None);
+        self.shared().set_completer(None);
+        if let Some(mut link) = slot.take() {
+            link.close();
+        }
+        if let Ok(mut received) = self.received.try_borrow_mut() {
+            received.clear();
+        }
+        BEDROOM.ring();
+        Ok(())
+    }
+
+    /// Gives an open interface another address in the old one's place.
+    pub(super) fn configure(&self, face: &Face, net: Ipv4Net) -> Outcome<()> {
+        let id = self.id.get().ok_or(Code(n::TM_ENETDOWN))?;
+        #[cfg(feature = "af-xdp")]
+        if let Some(Link::Xdp(link)) = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.as_mut() {
+            link.change_address(self.net.get().map(Ipv4Net::addr), net.addr())?;
+        }
+        let added = face.with_stack(|stack| {
+            if let Some(old) = self.net.get() {
+                stack.remove_address(id, old.addr());
+            }
+            stack.add_address(id, net)
+        })?;
+        self.net.set(Some(net));
+        added.map_err(|error| explain(NO_ROUTE_ROOM, format_args!("interface {}: {error}", self.name)))
+    }
+
+    pub(super) fn mtu(&self, face: &Face) -> usize {
+        let of_stack = |stack: &mut Stack| Some(stack.interface_mut(self.id.get()?)?.mtu);
+        face.with_stack(of_stack).ok().flatten().unwrap_or(self.mtu.get())
+    }
+
+    /// Changes the MTU: of a closed interface what it will have, of an open one to no more than its link carries.
+    pub(super) fn set_mtu(&self, face: &Face, mtu: usize) -> Outcome<()> {
+        let Some(id) = self.id.get() else {
+            self.mtu.set(mtu);
+            return Ok(());
+        };
+        let link_mtu = {
+            let mut link = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+            link.as_mut().map_or(0, |link| link.port().info().mtu)
+        };
+        if mtu > link_mtu {
+            return Err(explain(
+                INVALID,
+                format_args!("interface {}: its link carries {link_mtu} bytes at most", self.name),
+            ));
+        }
+        face.with_stack(|stack| {
+            if let Some(interface) = stack.interface_mut(id) {
+                interface.mtu = mtu;
+            }
+            // Known destinations remember the old one: taking the address away and back makes the stack look again.
+            if let Some(net) = self.net.get() {
+                stack.remove_address(id, net.addr());
+                // It had this route a moment ago, so there is room for it.
+                let _ = stack.add_address(id, net);
+            }
+        })
+    }
+}
+
+const NO_ROUTE_ROOM: Code = Code(n::TM_ENOBUFS);
+
+fn checksum_policy(flags: c_int) -> Outcome<RxChecksum> {
+    let known = n::TM_DEV_RX_CSUM_PARTIAL | n::TM_DEV_RX_CSUM_TRUST | n::TM_DEV_SCATTER_SEND_ENB | n::TM_DEV_MCAST_ENB;
+    if flags & !known != 0 {
+        return Err(explain(INVALID, format_args!("flags {flags:#x}: of those {:#x} mean nothing", flags & !known)));
+    }
+    Ok(if flags & n::TM_DEV_RX_CSUM_TRUST != 0 {
+        RxChecksum::Trust
+    } else if flags & n::TM_DEV_RX_CSUM_PARTIAL != 0 {
+        RxChecksum::Partial
+    } else {
+        RxChecksum::Verify
+    })
+}
+
+/// The network of an address and a mask, both one host's.
+pub(super) fn net_of(address: Ipv4Addr, mask: Ipv4Addr) -> Outcome<Ipv4Net> {
+    let ones = mask.to_bits().leading_ones();
+    let contiguous = mask.to_bits().checked_shl(ones).unwrap_or(0) == 0;
+    let net = Ipv4Net::new(address, ones as u8).filter(|_| contiguous).ok_or(INVALID)?;
+    Ok(net)
+}
+
+/// As [`net_of`], for an interface's own address.
+pub(super) fn own_net_of(address: Ipv4Addr, mask: Ipv4Addr) -> Outcome<Ipv4Net> {
+    let net = net_of(address, mask)?;
+    let is_host =
+        !address.is_unspecified() && !address.is_multicast() && !address.is_loopback() && address.octets()[0] < 240;
+    let in_middle = net.prefix_len() > 30 || (address != net.network() && Some(address) != net.broadcast());
+    if is_host && in_middle && net.prefix_len() > 0 {
+        Ok(net)
+    } else {
+        Err(explain(INVALID, format_args!("{address} mask {mask} is not one host's address in its network")))
+    }
+}
+
+/// The interface with that handle.
+pub(super) fn find(face: &Face, handle: ttUserInterface) -> Outcome<std::rc::Rc<Interface>> {
+    index_of(handle).and_then(|at| face.interface(at)).ok_or(FAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_known_from_other_pointers() {
+        assert_eq!(index_of(handle_of(0)), Some(0));
+        assert_eq!(index_of(handle_of(INTERFACES_MAX - 1)), Some(INTERFACES_MAX - 1));
+        assert_eq!(index_of(handle_of(INTERFACES_MAX)), None);
+        for forged in [0, 1, 2, HANDLE_MARK - 1, HANDLE_MARK + 1, usize::MAX] {
+            assert_eq!(index_of(std::ptr::without_provenance_mut(forged)), None, "{forged:#x}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_masks() {
+        let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let own = |address, mask| own_net_of(ip(address), ip(mask)).map(|net| net.prefix_len());
+        assert_eq!(own("10.0.0.1", "255.255.255.0"), Ok(24));
+        assert_eq!(own("10.0.0.0", "255.255.255.254"), Ok(31));
+        assert_eq!(own("10.0.0.1", "255.255.255.255"), Ok(32));
+        for (address, mask) in [
+            ("10.0.0.1", "255.0.255.0"),
+            ("10.0.0.0", "255.255.255.0"),
+            ("10.0.0.255", "255.255.255.0"),
+            ("0.0.0.0", "255.0.0.0"),
+            ("224.0.0.1", "255.0.0.0"),
+            ("127.0.0.1", "255.0.0.0"),
+            ("255.255.255.255", "255.255.255.255"),
+            ("10.0.0.1", "0.0.0.0"),
+        ] {
+            assert_eq!(own(address, mask), Err(INVALID), "{address} {mask}");
+        }
+        assert_eq!(net_of(ip("0.0.0.0"), ip("0.0.0.0")).map(|net| net.prefix_len()), Ok(0));
+    }
+}

@@ -1,0 +1,37 @@
+//! The C face: a Treck-style zero-copy socket API over the engine, for programs in C. `include/trsocket.h` is its other half, with the reference of every call.
+//!
+//! ```text
+//!   trsocket.h ─► bsd, zero_copy, select, options, inet     calls on sockets and buffers
+//!              ─► start, turning                            interfaces, routes, the loop, the clock
+//!                    │
+//!                    ▼
+//!                  face      sockets, messages, interfaces, the stack: all behind one gate
+//!                    ▼
+//!                  interface ─► xdp (a Linux interface by its name) or driver (the application's functions)
+//! ```
+//!
+//! One process has one stack. Whoever calls enters the gate, a lock that the same thread may take again when a driver's function calls back. A call that must wait
+//! turns the loop itself, and leaves the gate while it sleeps.
+//!
+//! Handles are numbers, never pointers: a stale, forged or foreign one is told from a live one without touching memory. Pointers that the application gives are
+//! checked for null and otherwise believed, as in C they must be.
+#![allow(non_snake_case, reason = "the C face's names")]
+
+pub mod bsd;
+mod driver;
+pub mod error;
+mod face;
+mod gate;
+pub mod inet;
+mod interface;
+mod messages;
+pub mod numbers;
+mod options;
+mod select;
+mod sockets;
+pub mod start;
+pub mod turning;
+pub mod types;
+#[cfg(feature = "af-xdp")]
+mod xdp;
+pub mod zero_copy;

@@ -1,0 +1,125 @@
+//! The numbers of the C face, as `trsocket.h` has them; a test compares the two.
+
+use std::ffi::c_int;
+
+macro_rules! numbers {
+    ($($name:ident = $value:expr, $doc:literal;)*) => {
+        $(#[doc = $doc] pub const $name: c_int = $value as c_int;)*
+
+        /// Every number above with its name in the header.
+        pub const ALL: &[(&str, c_int)] = &[$((stringify!($name), $name),)*];
+    };
+}
+
+numbers! {
+    TM_ENOERROR = 0, "Success.";
+    TM_SOCKET_ERROR = -1, "What a failing socket call returns.";
+
+    TM_EPERM = 201, "The process lacks a capability.";
+    TM_EIO = 205, "A driver or the kernel failed.";
+    TM_ENXIO = 206, "No such interface or queue.";
+    TM_EBADF = 209, "The descriptor names no open socket.";
+    TM_ENOMEM = 212, "The system gives no memory.";
+    TM_EACCES = 213, "A broadcast address without `SO_BROADCAST`.";
+    TM_EFAULT = 214, "A null pointer, or a handle that is none of ours.";
+    TM_EBUSY = 216, "Another program has the queue.";
+    TM_EEXIST = 217, "It is there already.";
+    TM_EINVAL = 222, "An argument out of its range, or a call at the wrong time.";
+    TM_EMFILE = 224, "Too many sockets.";
+    TM_EPIPE = 232, "Reserved for streams.";
+    TM_EWOULDBLOCK = 235, "It would have to wait, and may not.";
+    TM_EAGAIN = 235, "The same.";
+    TM_EINPROGRESS = 236, "Reserved for streams.";
+    TM_EALREADY = 237, "It has been done, or is being done.";
+    TM_ENOTSOCK = 238, "Not a socket.";
+    TM_EDESTADDRREQ = 239, "No destination was given.";
+    TM_EMSGSIZE = 240, "Longer than the protocol or the queue can carry.";
+    TM_EPROTOTYPE = 241, "Protocol and socket type do not match.";
+    TM_ENOPROTOOPT = 242, "No such option.";
+    TM_EPROTONOSUPPORT = 243, "The protocol is not supported.";
+    TM_ESOCKTNOSUPPORT = 244, "The socket type is not supported.";
+    TM_EOPNOTSUPP = 245, "Not possible on this kind of socket, or not in this version.";
+    TM_EPFNOSUPPORT = 246, "The protocol family is not supported.";
+    TM_EAFNOSUPPORT = 247, "The address family is not supported.";
+    TM_EADDRINUSE = 248, "Another socket has the address and port.";
+    TM_EADDRNOTAVAIL = 249, "No interface has the address, or no port is free.";
+    TM_ENETDOWN = 250, "No interface is open.";
+    TM_ENETUNREACH = 251, "No route to the network.";
+    TM_ENETRESET = 252, "Reserved for streams.";
+    TM_ECONNABORTED = 253, "Reserved for streams.";
+    TM_ECONNRESET = 254, "Reserved for streams.";
+    TM_ENOBUFS = 255, "No frame is free.";
+    TM_EISCONN = 256, "The socket is connected.";
+    TM_ENOTCONN = 257, "The socket is not connected.";
+    TM_ESHUTDOWN = 258, "The socket was shut down for sending.";
+    TM_ETOOMANYREFS = 259, "Too many references.";
+    TM_ETIMEDOUT = 260, "Reserved for streams.";
+    TM_ECONNREFUSED = 261, "An ICMP port unreachable came back.";
+    TM_EHOSTDOWN = 264, "The host is down.";
+    TM_EHOSTUNREACH = 265, "No route, or the next hop never answered.";
+
+    TM_AF_UNSPEC = 0, "No family: disconnects a datagram socket.";
+    TM_AF_INET = 2, "IPv4.";
+    TM_AF_INET6 = 24, "IPv6: refused in this version.";
+    TM_SOCK_STREAM = 1, "TCP: refused in this version.";
+    TM_SOCK_DGRAM = 2, "UDP.";
+    TM_SOCK_RAW = 3, "Raw IP: refused in this version.";
+
+    TM_MSG_OOB = 0x1, "Urgent data.";
+    TM_MSG_PEEK = 0x2, "Leave what is received in the queue.";
+    TM_MSG_DONTROUTE = 0x4, "Only to hosts on the link.";
+    TM_MSG_WAITALL = 0x40, "Streams only.";
+    TM_MSG_DONTWAIT = 0x80, "Do not block.";
+    TM_MSG_SCATTERED = 0x400, "The buffer is a chain.";
+
+    TM_SOL_SOCKET = 0xffff, "Option level: the socket.";
+    TM_SO_DEBUG = 0x1, "Kept, without effect.";
+    TM_SO_ACCEPTCONN = 0x2, "Reserved for streams.";
+    TM_SO_REUSEADDR = 0x4, "Kept, without effect on datagram sockets.";
+    TM_SO_KEEPALIVE = 0x8, "Reserved for streams.";
+    TM_SO_DONTROUTE = 0x10, "Only to hosts on the link.";
+    TM_SO_BROADCAST = 0x20, "May send to broadcast addresses.";
+    TM_SO_LINGER = 0x80, "Reserved for streams.";
+    TM_SO_OOBINLINE = 0x100, "Reserved for streams.";
+    TM_SO_SNDBUF = 0x1001, "Longest datagram a non-blocking send takes, in bytes.";
+    TM_SO_RCVBUF = 0x1002, "Room of the receive queue, in bytes.";
+    TM_SO_SNDLOWAT = 0x1003, "Reserved for streams.";
+    TM_SO_RCVLOWAT = 0x1004, "Reserved for streams.";
+    TM_SO_SNDTIMEO = 0x1005, "How long a send may block (`struct timeval`; zero: for ever).";
+    TM_SO_RCVTIMEO = 0x1006, "How long a receive may block.";
+    TM_SO_ERROR = 0x1007, "The error that the network reported; reading it clears it.";
+    TM_SO_TYPE = 0x1008, "The socket's type.";
+    TM_SO_RCV_DGRAMS = 0x1105, "Room of the receive queue, in frames.";
+
+    TM_IP_HDRINCL = 2, "Reserved for raw sockets.";
+    TM_IP_TOS = 3, "Type of service of what is sent.";
+    TM_IP_TTL = 4, "Time to live of what is sent.";
+    TM_IP_MULTICAST_IF = 9, "Refused in this version.";
+    TM_IP_MULTICAST_TTL = 10, "Refused in this version.";
+    TM_IP_ADD_MEMBERSHIP = 12, "Refused in this version.";
+    TM_IP_DROP_MEMBERSHIP = 13, "Refused in this version.";
+
+    TM_FIONREAD = 0x4004_667f_u32, "Bytes that wait to be received.";
+    TM_FIONBIO = 0x8004_667e_u32, "Non-blocking or not.";
+    TM_SIOCATMARK = 0x4004_7307_u32, "Reserved for streams.";
+
+    TM_SHUT_RD = 0, "No more receiving.";
+    TM_SHUT_WR = 1, "No more sending.";
+    TM_SHUT_RDWR = 2, "Neither.";
+
+    TM_BLOCKING_OFF = 0, "Calls return `TM_EWOULDBLOCK`.";
+    TM_BLOCKING_ON = 1, "Calls wait.";
+
+    TM_USER_BUFFER_LAST = 1, "The piece ends its Ethernet frame.";
+    TM_DEV_SEND_COMPLETE_ISR = 0, "`tfSendCompleteInterface` is called from an interrupt: no difference here.";
+    TM_DEV_SEND_COMPLETE_APP = 1, "It is called from a task: no difference here.";
+    TM_DEV_SCATTER_SEND_ENB = 0x1, "The driver takes frames in pieces: taken for granted.";
+    TM_DEV_MCAST_ENB = 0x2, "The device receives multicast: without effect.";
+    TM_DEV_RX_CSUM_PARTIAL = 0x1_0000, "Take packets whose local sender left the checksum to a device that does not exist (veth, virtual machines).";
+    TM_DEV_RX_CSUM_TRUST = 0x2_0000, "Look at no UDP checksum: for links that are memory.";
+
+    TM_IPPROTO_IP = 0, "Option level: IP.";
+    TM_IPPROTO_ICMP = 1, "ICMP.";
+    TM_IPPROTO_TCP = 6, "TCP.";
+    TM_IPPROTO_UDP = 17, "UDP.";
+}

@@ -1,0 +1,468 @@
+//! Descriptors, and what can be done with the UDP sockets behind them. The calls of the header are in `bsd` and `zero_copy`.
+
+use super::{
+    error::{BAD_SOCKET, Code, HOST_UNREACHABLE, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK, note},
+    face::{Face, Patience},
+    numbers as n,
+};
+use crate::{
+    buf::TxBuf,
+    socket::{Datagram, RxLimits, SendError},
+    stack::{Stack, UdpHandle},
+    time::Duration,
+    wire::udp::PAYLOAD_BYTES_MAX,
+};
+use std::{
+    ffi::c_int,
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+/// Most descriptors: as many as there are ports.
+pub(super) const SOCKETS_MAX: usize = 65_535;
+
+/// What `setsockopt` changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
+    pub(super) broadcast: bool,
+    pub(super) dont_route: bool,
+    pub(super) reuse_address: bool,
+    pub(super) debug: bool,
+    pub(super) rx_limits: RxLimits,
+    /// Longest datagram that a non-blocking send takes.
+    pub(super) tx_bytes_max: usize,
+    /// Zero: for ever.
+    pub(super) rx_timeout: Duration,
+    pub(super) tx_timeout: Duration,
+}
+
+/// A socket as its descriptor knows it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// Set once it is bound.
+    pub(super) udp: Option<UdpHandle>,
+    /// Bound before there was a stack; asked of the stack when the first interface is opened.
+    recorded: Option<SocketAddrV4>,
+    pub(super) non_blocking: bool,
+    pub(super) shut_rd: bool,
+    pub(super) shut_wr: bool,
+    pub(super) options: Options,
+    pub(super) last_error: c_int,
+}
+
+impl Socket {
+    fn new() -> Self {
+        let options = Options {
+            ttl: 64,
+            tos: 0,
+            broadcast: false,
+            dont_route: false,
+            reuse_address: false,
+            debug: false,
+            rx_limits: RxLimits::default(),
+            tx_bytes_max: 1 << 16,
+            rx_timeout: Duration::ZERO,
+            tx_timeout: Duration::ZERO,
+        };
+        Self {
+            udp: None,
+            recorded: None,
+            non_blocking: false,
+            shut_rd: false,
+            shut_wr: false,
+            options,
+            last_error: n::TM_ENOERROR,
+        }
+    }
+
+    fn patience(&self, flags: c_int, timeout: Duration) -> Patience {
+        if self.non_blocking || flags & n::TM_MSG_DONTWAIT != 0 {
+            Patience::None
+        } else if timeout.is_zero() {
+            Patience::Endless
+        } else {
+            Patience::For(timeout)
+        }
+    }
+
+    pub(super) fn rx_patience(&self, flags: c_int) -> Patience {
+        self.patience(flags, self.options.rx_timeout)
+    }
+
+    pub(super) fn tx_patience(&self, flags: c_int) -> Patience {
+        self.patience(flags, self.options.tx_timeout)
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    socket: Option<Socket>,
+}
+
+/// All descriptors. Number `sd` is slot `sd - 1`: 0 is never one.
+#[derive(Debug)]
+pub(super) struct SocketTable {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+/// A socket, for a call that sleeps meanwhile: the descriptor may be another's when it wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SocketId {
+    index: u32,
+    generation: u32,
+}
+
+impl SocketTable {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+
+    fn find(&self, sd: c_int) -> Option<SocketId> {
+        let index = u32::try_from(sd).ok()?.checked_sub(1)?;
+        let slot = self.slots.get(index as usize).filter(|slot| slot.socket.is_some())?;
+        Some(SocketId { index, generation: slot.generation })
+    }
+
+    fn slot(&mut self, id: SocketId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
+    }
+}
+
+impl Face {
+    /// A new descriptor.
+    pub(super) fn open_socket(&self) -> Outcome<c_int> {
+        let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        if let Some(index) = sockets.free.pop()
+            && let Some(slot) = sockets.slots.get_mut(index as usize)
+        {
+            slot.socket = Some(Socket::new());
+            return Ok(index as c_int + 1);
+        }
+        if sockets.slots.len() >= SOCKETS_MAX {
+            return Err(Code(n::TM_EMFILE));
+        }
+        sockets.slots.push(Slot { generation: 0, socket: Some(Socket::new()) });
+        Ok(sockets.slots.len() as c_int)
+    }
+
+    /// The socket of a descriptor.
+    #[inline]
+    pub(super) fn socket_id(&self, sd: c_int) -> Outcome<SocketId> {
+        self.sockets.try_borrow().map_err(|_| WOULD_BLOCK)?.find(sd).ok_or(BAD_SOCKET)
+    }
+
+    #[inline]
+    pub(super) fn with_socket<R>(&self, id: SocketId, f: impl FnOnce(&mut Socket) -> R) -> Outcome<R> {
+        let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        sockets.slot(id).and_then(|slot| slot.socket.as_mut()).map(f).ok_or(BAD_SOCKET)
+    }
+
+    /// Stores a call's error where `tfGetSocketError` finds it; -1 for the caller.
+    #[cold]
+    pub(super) fn failed(&self, sd: c_int, code: Code) -> c_int {
+        if let Ok(id) = self.socket_id(sd) {
+            let _ = self.with_socket(id, |socket| socket.last_error = code.0);
+        }
+        note(code);
+        n::TM_SOCKET_ERROR
+    }
+
+    /// Closes a socket: what it had received is freed, whoever waits on it gets `TM_EBADF`.
+    pub(super) fn close_socket(&self, id: SocketId) -> Outcome<()> {
+        let udp = self.with_socket(id, |socket| socket.udp)?;
+        if let Some(udp) = udp {
+            self.with_stack(|stack| stack.udp_close(udp))?;
+        }
+        let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        if let Some(slot) = sockets.slot(id) {
+            slot.socket = None;
+            slot.generation = slot.generation.wrapping_add(1);
+            sockets.free.push(id.index);
+        }
+        Ok(())
+    }
+
+    /// Binds a socket that is not bound yet.
+    pub(super) fn bind_socket(&self, id: SocketId, local: SocketAddrV4) -> Outcome<()> {
+        let (bound, options) =
+            self.with_socket(id, |socket| (socket.udp.is_some() || socket.recorded.is_some(), socket.options))?;
+        if bound {
+            return Err(INVALID);
+        }
+        match self.with_stack(|stack| open_udp(stack, local, options)) {
+            Ok(udp) => {
+                let udp = udp?;
+                self.with_socket(id, |socket| socket.udp = Some(udp))
+            }
+            // No interface yet: the port is promised, an address cannot be.
+            Err(Code(n::TM_ENETDOWN)) => self.record(id, local),
+            Err(code) => Err(code),
+        }
+    }
+
+    fn record(&self, id: SocketId, local: SocketAddrV4) -> Outcome<()> {
+        if !local.ip().is_unspecified() {
+            return Err(Code(n::TM_EADDRNOTAVAIL));
+        }
+        let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        let mut recorded = sockets.slots.iter().filter_map(|slot| slot.socket.as_ref()?.recorded);
+        if local.port() != 0 && recorded.any(|other| other.port() == local.port()) {
+            return Err(Code(n::TM_EADDRINUSE));
+        }
+        let socket = sockets.slot(id).and_then(|slot| slot.socket.as_mut()).ok_or(BAD_SOCKET)?;
+        socket.recorded = Some(local);
+        Ok(())
+    }
+
+    /// Asks the stack for what was promised while there was none: those with a port first, so that no ephemeral one takes it.
+    pub(super) fn bind_recorded(&self) {
+        let Ok(mut sockets) = self.sockets.try_borrow_mut() else { return };
+        for fixed in [true, false] {
+            for socket in sockets.slots.iter_mut().filter_map(|slot| slot.socket.as_mut()) {
+                let Some(local) = socket.recorded.filter(|local| (local.port() != 0) == fixed) else { continue };
+                match self.with_stack(|stack| open_udp(stack, local, socket.options)) {
+                    Ok(Ok(udp)) => socket.udp = Some(udp),
+                    Ok(Err(code)) | Err(code) => socket.last_error = code.0,
+                }
+                socket.recorded = None;
+            }
+        }
+    }
+
+    /// The stack's socket; one that was not bound is bound to an unused port.
+    fn bound(&self, id: SocketId) -> Outcome<UdpHandle> {
+        if let Some(udp) = self.with_socket(id, |socket| socket.udp)? {
+            return Ok(udp);
+        }
+        self.bind_socket(id, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+        self.with_socket(id, |socket| socket.udp)?.ok_or(Code(n::TM_ENETDOWN))
+    }
+
+    /// Connects to `remote`, or to nobody.
+    pub(super) fn connect_socket(&self, id: SocketId, remote: Option<SocketAddrV4>) -> Outcome<()> {
+        let Some(remote) = remote else {
+            return match self.with_socket(id, |socket| socket.udp)? {
+                Some(udp) => Ok(self.with_stack(|stack| stack.udp_connect(udp, None))??),
+                None => Ok(()),
+            };
+        };
+        if remote.port() == 0 || remote.ip().is_unspecified() {
+            return Err(Code(n::TM_EADDRNOTAVAIL));
+        }
+        self.with_stack(|_| ()).map_err(no_network)?;
+        let udp = self.bound(id)?;
+        Ok(self.with_stack(|stack| stack.udp_connect(udp, Some(remote)))??)
+    }
+
+    /// (local, remote) endpoints.
+    pub(super) fn endpoints(&self, id: SocketId) -> Outcome<(SocketAddrV4, Option<SocketAddrV4>)> {
+        let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        let (udp, recorded) = self.with_socket(id, |socket| (socket.udp, socket.recorded))?;
+        let Some(udp) = udp else { return Ok((recorded.unwrap_or(nowhere), None)) };
+        self.with_stack(|stack| {
+            let socket = stack.udp_socket(udp).ok_or(BAD_SOCKET)?;
+            let (local, remote) = (socket.local, socket.remote);
+            let source =
+                remote.filter(|_| local.ip().is_unspecified()).and_then(|remote| stack.source_for(*remote.ip()));
+            Ok((SocketAddrV4::new(source.unwrap_or(*local.ip()), local.port()), remote))
+        })?
+    }
+
+    /// Hands new options to the stack's socket.
+    pub(super) fn apply_options(&self, id: SocketId) -> Outcome<()> {
+        let (udp, options) = self.with_socket(id, |socket| (socket.udp, socket.options))?;
+        match udp {
+            Some(udp) => self.with_stack(|stack| apply(stack, udp, options)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends `buf` as one datagram: to `to`, or to the connected peer. On would-block the buffer is back in its place, on every other outcome it is gone.
+    pub(super) fn send_buffer(
+        &self,
+        id: SocketId,
+        buf: &mut Option<TxBuf>,
+        to: Option<SocketAddrV4>,
+        flags: c_int,
+        patience: Patience,
+    ) -> Outcome<()> {
+        let (shut, options) = self.with_socket(id, |socket| (socket.shut_wr, socket.options))?;
+        if shut {
+            return Err(Code(n::TM_ESHUTDOWN));
+        }
+        let udp = match (self.with_socket(id, |socket| socket.udp)?, to) {
+            (Some(udp), _) => udp,
+            (None, Some(_)) => self.bound(id).map_err(no_network)?,
+            (None, None) => return Err(Code(n::TM_ENOTCONN)),
+        };
+        let eager = patience != Patience::None || self.is_eager();
+        let now = eager.then(|| self.now());
+        let dont_route = options.dont_route || flags & n::TM_MSG_DONTROUTE != 0;
+        let bytes_max =
+            if patience == Patience::None { options.tx_bytes_max.min(PAYLOAD_BYTES_MAX) } else { PAYLOAD_BYTES_MAX };
+        let mut attempt = || {
+            self.with_stack(|stack| {
+                if let Some(now) = now {
+                    stack.set_now(now);
+                }
+                send_udp(stack, udp, buf, to, dont_route, bytes_max)
+            })
+            .map_err(no_network)?
+        };
+        let mut sent = attempt();
+        if sent == Err(WOULD_BLOCK) {
+            // The queue is full of what the port was not offered yet, perhaps.
+            self.flush(self.now());
+            sent = attempt();
+        }
+        if sent.is_ok() {
+            // A blocking sender may never call anything else, and needs the answers to its ARP requests.
+            if patience != Patience::None {
+                self.turn();
+            } else if let Some(now) = now {
+                self.flush(now);
+            }
+        }
+        sent
+    }
+
+    /// Copies the oldest datagram into `to`: (bytes, sender); no sender after a shutdown.
+    pub(super) fn recv_copy(&self, id: SocketId, to: &mut [u8], peek: bool) -> Outcome<(usize, Option<SocketAddrV4>)> {
+        let (shut, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.udp))?;
+        if shut {
+            return Ok((0, None));
+        }
+        let udp = udp.ok_or(WOULD_BLOCK)?;
+        self.with_stack(|stack| {
+            let copied = if peek {
+                stack
+                    .udp_socket(udp)
+                    .and_then(|socket| socket.peek())
+                    .map(|first| (first.buf.copy_to(0, to), first.from))
+            } else {
+                stack.udp_recv(udp).map(|first| (first.buf.copy_to(0, to), first.from))
+            };
+            let (bytes, from) = copied.ok_or_else(|| nothing_received(stack, udp))?;
+            stack.counters.bytes_copied_rx += bytes as u64;
+            Ok((bytes, Some(from)))
+        })?
+    }
+
+    /// The oldest datagram's own frame, cut to `bytes_max`; none after a shutdown. What does not lie in one piece, or is only peeked at, is copied into a new buffer.
+    pub(super) fn recv_buffer(
+        &self,
+        id: SocketId,
+        bytes_max: usize,
+        peek: bool,
+    ) -> Outcome<Option<(TxBuf, SocketAddrV4)>> {
+        let (shut, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.udp))?;
+        if shut {
+            return Ok(None);
+        }
+        let udp = udp.ok_or(WOULD_BLOCK)?;
+        self.with_stack(|stack| {
+            let first = stack.udp_socket(udp).and_then(|socket| socket.peek());
+            let Some(first) = first else { return Err(nothing_received(stack, udp)) };
+            if !peek && !first.buf.is_chain() {
+                let Some(Datagram { buf, from, .. }) = stack.udp_recv(udp) else { return Err(WOULD_BLOCK) };
+                let mut buf = buf.into_tx();
+                buf.truncate(bytes_max);
+                return Ok(Some((buf, from)));
+            }
+            let (bytes, from) = (first.buf.total_len().min(bytes_max), first.from);
+            let mut copy = stack.pool().alloc_contiguous(bytes).ok_or(NO_BUFFERS)?;
+            copy.set_len(bytes).map_err(|_| NO_BUFFERS)?;
+            first.buf.copy_to(0, copy.as_mut_slice());
+            stack.counters.bytes_copied_rx += bytes as u64;
+            if !peek {
+                drop(stack.udp_recv(udp));
+            }
+            Ok(Some((copy, from)))
+        })?
+    }
+
+    /// Whether a receive would not wait, and whether a send would not.
+    pub(super) fn readiness(&self, id: SocketId) -> Outcome<(bool, bool)> {
+        let (shut_rd, shut_wr, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.shut_wr, socket.udp))?;
+        let Some(udp) = udp else { return Ok((shut_rd, true)) };
+        self.with_stack(|stack| {
+            let room = stack.interfaces().len();
+            let may_send = (0..room).all(|at| stack.egress(crate::proto::IfaceId(at as u8)).room() > 0);
+            let Some(socket) = stack.udp_socket(udp) else { return (true, true) };
+            (shut_rd || socket.is_readable() || socket.has_error(), shut_wr || may_send || socket.has_error())
+        })
+    }
+}
+
+/// Before the first interface is opened nobody can be reached.
+pub(super) fn no_network(code: Code) -> Code {
+    if code == Code(n::TM_ENETDOWN) { HOST_UNREACHABLE } else { code }
+}
+
+fn open_udp(stack: &mut Stack, local: SocketAddrV4, options: Options) -> Outcome<UdpHandle> {
+    let udp = stack.udp_bind(local)?;
+    apply(stack, udp, options);
+    Ok(udp)
+}
+
+fn apply(stack: &mut Stack, udp: UdpHandle, options: Options) {
+    if let Some(socket) = stack.udp_socket_mut(udp) {
+        (socket.ttl, socket.tos, socket.broadcast) = (options.ttl, options.tos, options.broadcast);
+        socket.set_limits(options.rx_limits);
+    }
+}
+
+fn nothing_received(stack: &mut Stack, udp: UdpHandle) -> Code {
+    let error = stack.udp_socket_mut(udp).and_then(|socket| socket.take_error());
+    error.map_or(WOULD_BLOCK, pending_code)
+}
+
+/// The code for what the network reported.
+pub(super) fn pending_code(error: crate::proto::udp::PendingError) -> Code {
+    use crate::proto::udp::PendingError;
+    match error {
+        PendingError::Refused => Code(n::TM_ECONNREFUSED),
+        PendingError::HostUnreachable => HOST_UNREACHABLE,
+    }
+}
+
+/// In the order of TRECK's table: not connected, reported errors, no route, too long, no room.
+fn send_udp(
+    stack: &mut Stack,
+    udp: UdpHandle,
+    buf: &mut Option<TxBuf>,
+    to: Option<SocketAddrV4>,
+    dont_route: bool,
+    bytes_max: usize,
+) -> Outcome<()> {
+    let socket = stack.udp_socket_mut(udp).ok_or(BAD_SOCKET)?;
+    let to = match (to, socket.remote) {
+        (Some(_), Some(_)) => return Err(Code(n::TM_EISCONN)),
+        (Some(to), None) => to,
+        (None, Some(remote)) => remote,
+        (None, None) => return Err(Code(n::TM_ENOTCONN)),
+    };
+    if let Some(error) = socket.take_error() {
+        return Err(pending_code(error));
+    }
+    if dont_route && stack.routes().lookup(*to.ip()).is_some_and(|route| route.next_hop.is_some()) {
+        return Err(HOST_UNREACHABLE);
+    }
+    let len = buf.as_ref().map_or(0, TxBuf::total_len);
+    if len > bytes_max {
+        let reachable = to.ip().is_multicast() || to.ip().is_broadcast() || stack.source_for(*to.ip()).is_some();
+        return Err(if reachable { MESSAGE_SIZE } else { HOST_UNREACHABLE });
+    }
+    let Some(taken) = buf.take() else { return Err(NO_BUFFERS) };
+    match stack.udp_send_to(udp, taken, to) {
+        Ok(()) => Ok(()),
+        Err(SendError::WouldBlock(back)) => {
+            *buf = Some(back);
+            Err(WOULD_BLOCK)
+        }
+        Err(other) => Err(other.into()),
+    }
+}

@@ -1,0 +1,347 @@
+//! The zero-copy family. Who owns a buffer after each outcome: the stack after success and after every error but two; the caller after `TM_EWOULDBLOCK`; nothing
+//! is touched on `TM_EFAULT`.
+
+use super::{
+    error::{Code, FAULT, INVALID, NO_BUFFERS, Outcome, UNSUPPORTED, WOULD_BLOCK, note, returned},
+    face::{self, Face, Inside, wait_for, within},
+    messages::Kind,
+    numbers as n,
+    types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserMessage, write_address},
+};
+use crate::buf::{HEADROOM_BYTES, TxBuf};
+use std::{
+    ffi::{c_char, c_int},
+    net::SocketAddrV4,
+    ptr,
+};
+
+/// Flags of a zero-copy send that exist at all.
+const SEND_FLAGS: c_int = n::TM_MSG_DONTWAIT | n::TM_MSG_OOB | n::TM_MSG_DONTROUTE | n::TM_MSG_SCATTERED;
+const RECV_FLAGS: c_int = n::TM_MSG_DONTWAIT | n::TM_MSG_PEEK | n::TM_MSG_SCATTERED;
+
+/// Ethernet frames with a VLAN tag at the usual MTU, and two bytes in front so that the IP header is aligned.
+const ETHERNET_BYTES: usize = 1518;
+const ETHERNET_PAD: usize = 2;
+
+/// Where the bytes of `buf` are, for the application to use until the handle is given back or sent.
+fn data_of(buf: &mut TxBuf) -> *mut c_char {
+    // Taken mutably: the application may write, and the stack must forget what it knew of the contents (the checksum).
+    buf.as_mut_slice().as_mut_ptr().cast()
+}
+
+/// Gives the application a buffer.
+fn hand_out(face: &Face, mut buf: TxBuf) -> Outcome<(ttUserMessage, *mut c_char)> {
+    let data = data_of(&mut buf);
+    let mut messages = face.messages.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+    let handle = messages.insert(Kind::Message, buf);
+    Ok((ptr::without_provenance_mut(handle.to_addr()), data))
+}
+
+fn alloc(face: &Face, size: c_int) -> Outcome<TxBuf> {
+    let size = usize::try_from(size).ok().filter(|&size| size > 0).ok_or(INVALID)?;
+    let pool = face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?;
+    let pool = pool.as_ref().ok_or(NO_BUFFERS)?;
+    let mut buf = pool.alloc_contiguous(size).ok_or(NO_BUFFERS)?;
+    buf.set_len(size).map_err(|_| NO_BUFFERS)?;
+    Ok(buf)
+}
+
+/// `ttUserMessage tfGetZeroCopyBuffer(int size, char **dataPtrPtr)`: a buffer of `size` contiguous bytes; null for a size of 0 or less, one that is too large, when none is left,
+/// or before the first interface is opened (the frames are the interface's).
+///
+/// # Safety
+/// `data` is null or points to a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfGetZeroCopyBuffer(size: c_int, data: *mut *mut c_char) -> ttUserMessage {
+    if data.is_null() {
+        note(FAULT);
+        return ptr::null_mut();
+    }
+    let face = face::enter();
+    let mut got = alloc(&face, size);
+    if got.is_err() && size > 0 && !face.is_nested() {
+        // Sent frames may be done with.
+        face.turn();
+        got = alloc(&face, size);
+    }
+    match got.and_then(|buf| hand_out(&face, buf)) {
+        Ok((handle, at)) => {
+            // SAFETY: not null, and the caller's pointer variable.
+            unsafe { data.write_unaligned(at) };
+            handle
+        }
+        Err(code) => {
+            note(code);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// `int tfFreeZeroCopyBuffer(ttUserMessage h)`: gives back a buffer that the caller owns. `TM_EFAULT` for a handle that is stale or none of ours; nothing is touched then.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfFreeZeroCopyBuffer(h: ttUserMessage) -> c_int {
+    free(Kind::Message, h.addr())
+}
+
+fn free(kind: Kind, addr: usize) -> c_int {
+    let face = face::enter();
+    let freed = face.messages.try_borrow_mut().map_err(|_| WOULD_BLOCK).and_then(|mut messages| {
+        let (handle, buf) = messages.take(kind, addr).ok_or(FAULT)?;
+        messages.retire(handle);
+        drop(buf);
+        Ok(())
+    });
+    returned(freed)
+}
+
+/// `int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags)`: `send` of a zero-copy buffer, all of `length` or nothing. Errors in the order of TRECK's table.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfZeroCopySend(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
+    send(sd, h, length, flags, || Ok(None), SEND_FLAGS)
+}
+
+/// `int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct sockaddr *to, int toLength)`: the same with a destination; a null one means the connected peer.
+/// A bad address is found after the length and the flags: `TM_EINVAL`, `TM_EAFNOSUPPORT` or `TM_EADDRNOTAVAIL` (port 0).
+///
+/// # Safety
+/// `to` is null or points to `toLength` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfZeroCopySendTo(
+    sd: c_int,
+    h: ttUserMessage,
+    length: c_int,
+    flags: c_int,
+    to: *const tfSockaddr,
+    toLength: c_int,
+) -> c_int {
+    // SAFETY: the caller's promise is this call's.
+    send(sd, h, length, flags, || unsafe { destination(to, toLength) }, SEND_FLAGS & !n::TM_MSG_OOB)
+}
+
+/// Reads a destination; null is none.
+///
+/// # Safety
+/// `to` is null or points to `to_length` bytes.
+pub(super) unsafe fn destination(to: *const tfSockaddr, to_length: c_int) -> Outcome<Option<SocketAddrV4>> {
+    if to.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    match unsafe { read_address(to, to_length) }? {
+        AddressArg::V4(to) if to.port() == 0 || to.ip().is_unspecified() => Err(Code(n::TM_EADDRNOTAVAIL)),
+        AddressArg::V4(to) => Ok(Some(to)),
+        AddressArg::Unspecified => Err(Code(n::TM_EAFNOSUPPORT)),
+    }
+}
+
+fn send(
+    sd: c_int,
+    h: ttUserMessage,
+    length: c_int,
+    flags: c_int,
+    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    flags_known: c_int,
+) -> c_int {
+    let mut face = face::enter();
+    let taken = match face.messages.try_borrow_mut() {
+        Ok(mut messages) => messages.take(Kind::Message, h.addr()).ok_or(FAULT),
+        Err(_) => Err(WOULD_BLOCK),
+    };
+    let (handle, buf) = match taken {
+        Ok(taken) => taken,
+        Err(code) => return face.failed(sd, code),
+    };
+    let full_len = buf.len();
+    let mut buf = Some(buf);
+    let outcome = send_taken(&mut face, sd, &mut buf, length, flags, to, flags_known);
+    if let Ok(mut messages) = face.messages.try_borrow_mut() {
+        match (outcome, buf) {
+            (Err(WOULD_BLOCK), Some(mut buf)) => {
+                // It was cut to what was to be sent; the caller gets back all that it had.
+                let _ = buf.set_len(full_len);
+                messages.put_back(handle, buf);
+            }
+            // Ours by any other outcome; whatever is left of it is freed here.
+            (_, left) => {
+                drop(left);
+                messages.retire(handle);
+            }
+        }
+    }
+    match outcome {
+        Ok(()) => length,
+        Err(code) => face.failed(sd, code),
+    }
+}
+
+fn send_taken(
+    face: &mut Inside,
+    sd: c_int,
+    buf: &mut Option<TxBuf>,
+    length: c_int,
+    flags: c_int,
+    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    flags_known: c_int,
+) -> Outcome<()> {
+    let id = face.socket_id(sd)?;
+    let have = buf.as_ref().map_or(0, TxBuf::len);
+    let len = usize::try_from(length).ok().filter(|&len| (1..=have).contains(&len)).ok_or(INVALID)?;
+    // Urgent data is for TCP, which there is not yet: on this socket it is out of place.
+    if flags & !flags_known != 0 || flags & n::TM_MSG_OOB != 0 {
+        return Err(INVALID);
+    }
+    if flags & n::TM_MSG_SCATTERED != 0 {
+        return Err(UNSUPPORTED);
+    }
+    let to = to()?;
+    let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
+    if let Some(buf) = buf {
+        buf.truncate(len);
+    }
+    wait_for(face, patience, |face| face.send_buffer(id, buf, to, flags, patience))
+}
+
+/// `int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags)`: hands out the frame that the oldest datagram came in; the caller frees it or
+/// sends it on. Returns the datagram's length; what is beyond `maxLength` is lost. For an empty datagram, and after `shutdown(SHUT_RD)`, 0 with a null handle.
+///
+/// # Safety
+/// The pointers are null or point to variables.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfZeroCopyRecv(
+    sd: c_int,
+    hPtr: *mut ttUserMessage,
+    dataPtrPtr: *mut *mut c_char,
+    maxLength: c_int,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's promise, and nulls where no address is wanted.
+    unsafe { recv(sd, hPtr, dataPtrPtr, maxLength, flags, None) }
+}
+
+/// `int tfZeroCopyRecvFrom(..., struct sockaddr *from, int *fromLength)`: the same, and says who sent it; `from` may be null.
+///
+/// # Safety
+/// The pointers are null or point to variables; `from` has room for `*fromLength` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfZeroCopyRecvFrom(
+    sd: c_int,
+    hPtr: *mut ttUserMessage,
+    dataPtrPtr: *mut *mut c_char,
+    maxLength: c_int,
+    flags: c_int,
+    from: *mut tfSockaddr,
+    fromLength: *mut c_int,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { recv(sd, hPtr, dataPtrPtr, maxLength, flags, (!from.is_null()).then_some((from, fromLength))) }
+}
+
+/// # Safety
+/// As the two above.
+unsafe fn recv(
+    sd: c_int,
+    handle: *mut ttUserMessage,
+    data: *mut *mut c_char,
+    bytes_max: c_int,
+    flags: c_int,
+    from: Option<(*mut tfSockaddr, *mut c_int)>,
+) -> c_int {
+    let mut face = face::enter();
+    let outcome = (|| {
+        let id = face.socket_id(sd)?;
+        if handle.is_null() || data.is_null() || from.is_some_and(|(_, length)| length.is_null()) {
+            return Err(FAULT);
+        }
+        let bytes_max = usize::try_from(bytes_max).ok().filter(|&max| max > 0).ok_or(INVALID)?;
+        if flags & !RECV_FLAGS != 0 {
+            return Err(INVALID);
+        }
+        if flags & n::TM_MSG_SCATTERED != 0 {
+            return Err(UNSUPPORTED);
+        }
+        let peek = flags & n::TM_MSG_PEEK != 0;
+        let patience = within(&face, face.with_socket(id, |socket| socket.rx_patience(flags))?);
+        wait_for(&mut face, patience, |face| face.recv_buffer(id, bytes_max, peek))
+    })();
+    let outcome = outcome.and_then(|got| {
+        let (mut h, mut at, mut length) = (ptr::null_mut(), ptr::null_mut(), 0);
+        if let Some((buf, sender)) = got {
+            if let Some((from, from_length)) = from {
+                // SAFETY: the caller's variables, checked for null above.
+                unsafe { write_address(sender, from, from_length) }?;
+            }
+            length = buf.len() as c_int;
+            if !buf.is_empty() {
+                (h, at) = hand_out(&face, buf)?;
+            }
+        }
+        // SAFETY: the caller's variables, checked for null above.
+        unsafe {
+            handle.write_unaligned(h);
+            data.write_unaligned(at);
+        }
+        Ok(length)
+    });
+    match outcome {
+        Ok(length) => length,
+        Err(code) => face.failed(sd, code),
+    }
+}
+
+/// `char *tfGetDriverBuffer(ttUserBuffer *h, int length, int alignment)`: a frame for a driver to receive `length` bytes into; its data begins at a multiple of `alignment`, a power of two up to 256.
+/// Null if there is none. It goes up uncopied when the driver's `recv` returns it, or back with `tfFreeDriverBuffer`.
+///
+/// # Safety
+/// `h` is null or points to a variable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfGetDriverBuffer(h: *mut ttUserBuffer, length: c_int, alignment: c_int) -> *mut c_char {
+    let aligned = (1..=HEADROOM_BYTES as c_int).contains(&alignment) && alignment.count_ones() == 1;
+    let size = usize::try_from(length).ok().filter(|&size| size > 0 && aligned);
+    // Data begins at the head-room's end in a chunk, both of which are multiples of 256.
+    // SAFETY: the caller's promise.
+    unsafe { driver_buffer(h, size, 0) }
+}
+
+/// `char *tfGetEthernetBuffer(ttUserBuffer *h)`: the same for one Ethernet frame at an MTU of 1,500, placed so that its IP header is aligned.
+///
+/// # Safety
+/// `h` is null or points to a variable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfGetEthernetBuffer(h: *mut ttUserBuffer) -> *mut c_char {
+    // SAFETY: the caller's promise.
+    unsafe { driver_buffer(h, Some(ETHERNET_BYTES), ETHERNET_PAD) }
+}
+
+/// # Safety
+/// `h` is null or points to a variable.
+unsafe fn driver_buffer(h: *mut ttUserBuffer, size: Option<usize>, pad: usize) -> *mut c_char {
+    let outcome = (|| {
+        if h.is_null() {
+            return Err(FAULT);
+        }
+        let size = size.ok_or(INVALID)?;
+        let face = face::enter();
+        let pool = face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.clone().ok_or(NO_BUFFERS)?;
+        // Receiving may use what senders must leave.
+        let one_frame = size + pad <= pool.frame_payload_bytes();
+        let buf = if one_frame { pool.alloc_control() } else { pool.alloc_contiguous(size.saturating_add(pad)) };
+        let mut buf = buf.ok_or(NO_BUFFERS)?;
+        buf.set_len(buf.capacity()).map_err(|_| NO_BUFFERS)?;
+        buf.advance(pad);
+        let data = data_of(&mut buf);
+        let handle = face.messages.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.insert(Kind::Driver, buf);
+        // SAFETY: not null, and the caller's variable.
+        unsafe { h.write_unaligned(ptr::without_provenance_mut(handle.to_addr())) };
+        Ok(data)
+    })();
+    outcome.unwrap_or_else(|code| {
+        note(code);
+        ptr::null_mut()
+    })
+}
+
+/// `int tfFreeDriverBuffer(ttUserBuffer h)`: gives back a driver's buffer that was not handed up. `TM_EFAULT` for a handle that is stale or none of ours. An addition of ours.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfFreeDriverBuffer(h: ttUserBuffer) -> c_int {
+    free(Kind::Driver, h.addr())
+}

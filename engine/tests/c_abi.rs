@@ -1,0 +1,120 @@
+//! The C face from C: header against library, and programs that run.
+
+mod c_header;
+
+use c_header::{Toolchain, run};
+
+/// Builds `tests/c/<name>.c` in every way that it must build in, and runs it.
+fn program(name: &str, arguments: &[&str]) {
+    let Some(tools) = Toolchain::find() else { return };
+    let source = c_header::engine().join(format!("tests/c/{name}.c"));
+    let plain = tools.compile("gcc", &source, &["-std=c99", "-pedantic"], &format!("{name}-gcc"));
+    run(&plain, arguments);
+    // The library is not built for it, but what the program does with the memory that it is given is watched.
+    let watched =
+        tools.compile("gcc", &source, &["-std=gnu11", "-O1", "-fsanitize=address,undefined"], &format!("{name}-asan"));
+    run(&watched, arguments);
+}
+
+#[test]
+fn udp() {
+    program("udp", &[]);
+}
+
+#[test]
+fn udp_over_a_driver_that_never_completes() {
+    program("udp", &["quiet"]);
+}
+
+#[test]
+fn ownership() {
+    program("ownership", &[]);
+}
+
+#[test]
+fn handles() {
+    program("handles", &[]);
+}
+
+#[test]
+fn clock() {
+    program("clock", &[]);
+}
+
+#[test]
+fn driver() {
+    program("driver", &[]);
+}
+
+#[test]
+fn threads() {
+    program("threads", &[]);
+}
+
+#[test]
+fn the_static_library_links() {
+    let Some(tools) = Toolchain::find() else { return };
+    let source = c_header::engine().join("tests/c/clock.c");
+    run(&tools.link_static(&source, "clock-static"), &[]);
+}
+
+#[test]
+fn the_example_compiles() {
+    let Some(tools) = Toolchain::find() else { return };
+    tools.compile("gcc", &c_header::engine().join("examples/udp_echo.c"), &["-std=c99", "-pedantic"], "udp_echo");
+}
+
+#[test]
+fn the_header_is_c99_c11_and_cpp() {
+    let Some(tools) = Toolchain::find() else { return };
+    // The order of inclusion must not matter, and both ways to have names must work.
+    let text = "#include <stdlib.h>\n#include \"trsocket.h\"\n#include <netinet/in.h>\n#include <sys/select.h>\n#include <stdio.h>\n\
+                #ifdef TM_NO_BSD_NAMES\nint answer(void) { struct tfSockaddrIn a; a.sin_family = TM_AF_INET; return a.sin_family + SOCK_DGRAM; }\n\
+                #else\nint answer(void) { struct sockaddr_in a; fd_set s; FD_ZERO(&s); FD_SET(3, &s); a.sin_family = AF_INET; \
+                return socket(a.sin_family, SOCK_DGRAM, FD_ISSET(3, &s)); }\n#endif\n";
+    for (compiler, language, standard) in
+        [("gcc", "c", "c99"), ("gcc", "c", "gnu17"), ("g++", "c++", "c++98"), ("g++", "c++", "c++20")]
+    {
+        for define in ["-DPLAIN", "-DTM_NO_BSD_NAMES"] {
+            tools.compile_text(compiler, language, text, &[&format!("-std={standard}"), "-pedantic", define]);
+        }
+    }
+}
+
+#[test]
+fn numbers_and_layouts_agree() {
+    let Some(tools) = Toolchain::find() else { return };
+    tools.compile_text("gcc", "c", &c_header::assertions(), &["-std=c99"]);
+}
+
+#[test]
+fn every_number_of_the_header_is_known_to_the_library() {
+    let known: Vec<&str> = framewire::treck::numbers::ALL.iter().map(|(name, _)| *name).collect();
+    let defined = c_header::numbers();
+    for name in &defined {
+        assert!(known.contains(&name.as_str()), "{name} is in the header and not in treck/numbers.rs");
+    }
+    for name in known {
+        assert!(defined.iter().any(|defined| defined == name), "{name} is in treck/numbers.rs and not in the header");
+    }
+}
+
+#[test]
+fn signatures_agree() {
+    let (header, library) = (c_header::prototypes(), c_header::exports());
+    assert!(header.len() > 50, "{} prototypes were found in the header", header.len());
+    for (name, signature) in &library {
+        assert_eq!(header.get(name), Some(signature), "{name}: header against library");
+    }
+    for name in header.keys() {
+        assert!(library.contains_key(name), "{name} is in the header and not in the library");
+    }
+}
+
+#[test]
+fn the_library_exports_these_names_and_no_others() {
+    let Some(tools) = Toolchain::find() else { return };
+    let exported = tools.exported_names();
+    let declared: Vec<String> = c_header::prototypes().into_keys().collect();
+    assert_eq!(exported, declared);
+}
