@@ -257,7 +257,7 @@ fn frames_are_received_generic() {
 
 #[test]
 fn frames_are_received_into_chunks_of_2048() {
-    let config = XskConfig { chunk_bytes: 2048, ..config() };
+    let config = XskConfig { chunk_bytes: Some(2048), ..config() };
     frames_are_received(1500, config, AttachMode::Native, &[46, 1500]);
 }
 
@@ -390,7 +390,7 @@ fn a_link_that_is_down_is_soft_and_an_interface_that_is_gone_is_not() {
 #[test]
 fn contradictions_name_the_field() {
     let wrong: [(&str, XskConfig); 7] = [
-        ("chunk_bytes", XskConfig { chunk_bytes: 8192, ..config() }),
+        ("chunk_bytes", XskConfig { chunk_bytes: Some(8192), ..config() }),
         ("rx_ring_entries", XskConfig { rx_ring_entries: 500, ..config() }),
         ("tx_ring_entries", XskConfig { tx_ring_entries: 0, ..config() }),
         ("fill_ring_entries", XskConfig { fill_ring_entries: 512, ..config() }),

@@ -159,8 +159,14 @@ impl Drop for Region {
     }
 }
 
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} frames of {} B on {}", self.frames, self.chunk_bytes, self.pages)
+    }
+}
+
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Region({} × {} B, {})", self.frames, self.chunk_bytes, self.pages)
+        write!(f, "Region({self})")
     }
 }

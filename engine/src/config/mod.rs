@@ -123,8 +123,8 @@ pub struct Interface {
     pub steering: Steering,
     /// Frames of each worker.
     pub frames: u32,
-    /// Size of a frame, in bytes.
-    pub frame_bytes: usize,
+    /// Size of a frame, in bytes; `None`: by the MTU.
+    pub frame_bytes: Option<usize>,
     /// Frames of each worker set aside for buffers larger than a frame.
     pub run_frames: u32,
     /// Frames of each worker that senders leave to receiving.

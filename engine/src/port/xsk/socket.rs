@@ -1,6 +1,6 @@
 //! The UMEM and the socket: made, bound, woken and closed. xsk-rs does the work; its queues are kept for their lifetimes and never used.
 
-use super::{BusyPoll, XskConfig, XskError};
+use super::{BusyPoll, XskConfig, XskError, config::CHUNK_BYTES_MAX};
 use crate::buf::{HugePages, Pages};
 use std::{
     error::Error,
@@ -59,7 +59,7 @@ impl UmemMemory {
     fn with_pages(config: &XskConfig, pages: Pages) -> Result<Self, XskError> {
         let wrong = |field| move |problem: String| XskError::Config { field, problem };
         let queue_size = |field, entries| QueueSize::new(entries).map_err(|e| wrong(field)(e.to_string()));
-        let chunk_bytes = config.chunk_bytes as u32;
+        let chunk_bytes = config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX) as u32;
         let umem_config = UmemConfig::builder()
             .frame_size(FrameSize::new(chunk_bytes).map_err(|e| wrong("chunk_bytes")(e.to_string()))?)
             .frame_headroom(0)
