@@ -280,7 +280,7 @@ fn what_needs_another_field_says_so() {
     assert!(problems(&nowhere)[0].contains("interface.addresses: missing"), "{:?}", problems(&nowhere));
     let source = SMALL.replace("udp-echo\"\nlisten", "udp-source\"\npayload_bytes = 60000\ndestination");
     let found = problems(&source.replace("10.0.0.1:7", "10.0.0.2:7"));
-    assert!(found[0].contains("lie in 15 neighbouring frames of 4096"), "{found:?}");
+    assert!(found[0].contains("lie in 30 neighbouring frames of 2048"), "{found:?}");
     let found = problems(&source.replace("60000", "64").replace("10.0.0.1:7", "10.9.0.2:7"));
     assert!(found[0].contains("no route to 10.9.0.2"), "{found:?}");
 }
