@@ -10,55 +10,33 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::Value;
 
-use super::{NetNs, Process, TempDir, netns::run};
+use super::{ENGINE_INTERFACE, ENGINE_V4, NetNs, PREFIX_V4, Process, Report, TempDir, netns::run};
 
 /// Set to the path of a `framewire` program, that one is tested and nothing is built. `scripts/test` sets it.
 const BINARY: &str = "FRAMEWIRE_BIN";
-/// Part of the line that `framewire serve` prints once its ports are bound and its XDP program is attached.
+/// The line that `framewire serve` prints once its ports are bound and its XDP program is attached.
 const READY: &str = "ready";
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An echo service on UDP port 7 of all of the engine's addresses, to go into a [`configuration`].
+pub const ECHO: &str = "[[service]]\nkind = \"udp-echo\"\nlisten = \"0.0.0.0:7\"\n";
+
+/// A configuration for the engine's end of the pair, with its address: `interface` is further lines of `[[interface]]`, `rest` all other
+/// tables, the services at least.
+#[must_use]
+pub fn configuration(interface: &str, rest: &str) -> String {
+    let addresses = format!("addresses = [\"{ENGINE_V4}/{PREFIX_V4}\"]\n");
+    let addresses = if interface.contains("addresses =") || rest.contains("\"reflect\"") { "" } else { &addresses };
+    format!("[[interface]]\nname = \"{ENGINE_INTERFACE}\"\n{addresses}{interface}\n{rest}")
+}
 
 /// `framewire serve` running in a namespace; killed when dropped.
 #[derive(Debug)]
 pub struct Appliance {
     process: Process,
     folder: TempDir,
-}
-
-/// How an appliance ended.
-#[derive(Debug)]
-pub struct Report {
-    /// Its exit status.
-    pub status: ExitStatus,
-    /// What it wrote with `--stats-json`.
-    pub stats: Value,
-    /// Everything it printed.
-    pub output: String,
-}
-
-impl Report {
-    /// The sum of all numbers under this key, at any depth: counters are per worker.
-    ///
-    /// # Errors
-    /// No such key: a misspelt counter is never 0.
-    pub fn counter(&self, name: &str) -> Result<u64> {
-        sum(&self.stats, name).with_context(|| format!("no counter {name} in {:#}", self.stats))
-    }
-}
-
-fn sum(value: &Value, name: &str) -> Option<u64> {
-    let below: Vec<_> = match value {
-        Value::Object(map) => {
-            let here = map.get(name).and_then(Value::as_u64);
-            here.into_iter().chain(map.values().filter_map(|v| sum(v, name))).collect()
-        }
-        Value::Array(list) => list.iter().filter_map(|v| sum(v, name)).collect(),
-        _ => return None,
-    };
-    (!below.is_empty()).then(|| below.iter().sum())
 }
 
 impl Appliance {
@@ -75,7 +53,7 @@ impl Appliance {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(ns: &NetNs, config: &str, args: &[&str]) -> Result<Self> {
-        let appliance = Self::spawn(ns, config, args)?;
+        let appliance = Self::spawn(ns, config, args, None)?;
         appliance.process.wait_for(READY, START_TIMEOUT)?;
         Ok(appliance)
     }
@@ -85,18 +63,38 @@ impl Appliance {
     /// # Errors
     /// It cannot be started, or still runs after 15 s.
     pub fn refused(ns: &NetNs, config: &str, args: &[&str]) -> Result<(ExitStatus, String)> {
-        let mut appliance = Self::spawn(ns, config, args)?;
-        let status = appliance.process.wait(START_TIMEOUT)?;
-        Ok((status, appliance.process.output()))
+        Self::spawn(ns, config, args, None)?.end()
     }
 
-    fn spawn(ns: &NetNs, config: &str, args: &[&str]) -> Result<Self> {
+    /// As [`Self::refused`], without these capabilities, named as `setpriv` names them (`net_raw`).
+    ///
+    /// # Errors
+    /// As [`Self::refused`].
+    pub fn refused_without(ns: &NetNs, config: &str, capabilities: &[&str]) -> Result<(ExitStatus, String)> {
+        let without: Vec<String> = capabilities.iter().map(|capability| format!("-{capability}")).collect();
+        Self::spawn(ns, config, &[], Some(&format!("--bounding-set={}", without.join(","))))?.end()
+    }
+
+    fn spawn(ns: &NetNs, config: &str, args: &[&str], bounding_set: Option<&str>) -> Result<Self> {
         let folder = TempDir::create().context("cannot make a folder for the configuration")?;
         let file = folder.path().join("framewire.toml");
         fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut command = ns.command(framewire_binary()?);
+        let binary = framewire_binary()?;
+        let mut command = match bounding_set {
+            None => ns.command(binary),
+            Some(set) => {
+                let mut command = ns.command("setpriv");
+                command.args([set, "--"]).arg(binary);
+                command
+            }
+        };
         command.args(["serve", "-c"]).arg(&file).arg("--stats-json").arg(stats_file(&folder)).args(args);
         Ok(Self { process: Process::spawn(command)?, folder })
+    }
+
+    fn end(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.process.wait(START_TIMEOUT)?;
+        Ok((status, self.process.output()))
     }
 
     /// The running program.
@@ -110,7 +108,16 @@ impl Appliance {
     /// # Errors
     /// It does not end within 10 s, or leaves no counters.
     pub fn stop(mut self) -> Result<Report> {
-        let status = self.process.stop(STOP_TIMEOUT)?;
+        self.process.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Waits for it to end by itself, then as [`Self::stop`].
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn wait(mut self) -> Result<Report> {
+        let status = self.process.wait(STOP_TIMEOUT)?;
         let output = self.process.output();
         ensure!(status.signal().is_none(), "the appliance died of {status}; it wrote:\n{output}");
         let file = stats_file(&self.folder);
@@ -178,18 +185,4 @@ fn find_or_build() -> Result<PathBuf> {
         .arg(target))
     .with_context(|| format!("building the appliance; or set {BINARY}"))?;
     Ok(folder.join("framewire"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_summed_over_workers() {
-        let stats =
-            serde_json::json!({ "workers": [{ "rx": { "packets": 3 } }, { "rx": { "packets": 4 } }], "name": "x" });
-        assert_eq!(sum(&stats, "packets"), Some(7));
-        assert_eq!(sum(&stats, "paquets"), None);
-        assert_eq!(sum(&stats, "name"), None);
-    }
 }

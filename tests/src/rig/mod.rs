@@ -26,8 +26,11 @@
 //! * A program that is not `xdp.frags` is refused with `ERANGE` on an MTU of 9,000.
 
 mod appliance;
+mod load;
 mod netns;
+mod packet;
 mod process;
+mod report;
 mod topology;
 mod udp;
 
@@ -40,9 +43,12 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-pub use appliance::{Appliance, Report, framewire_binary};
+pub use appliance::{Appliance, ECHO, configuration, framewire_binary};
+pub use load::EchoLoad;
 pub use netns::{NetNs, PingReport};
+pub use packet::{PacketSocket, error_of_protocol};
 pub use process::Process;
+pub use report::Report;
 pub use topology::{
     ENGINE_INTERFACE, ENGINE_MAC, ENGINE_V4, ENGINE_V6, HOST_V4, HOST_V6, PEER_INTERFACE, PEER_MAC, PEER_V4, PEER_V6,
     PREFIX_V4, PREFIX_V6, Topology, TopologyBuilder,

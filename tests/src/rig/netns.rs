@@ -142,10 +142,23 @@ impl NetNs {
     /// # Errors
     /// `ping` cannot run, or its summary cannot be read.
     pub fn ping(&self, target: IpAddr, count: u32, size_bytes: u32) -> Result<PingReport> {
+        self.ping_with(target, count, size_bytes, &["-i", "0.01"])
+    }
+
+    /// As [`Self::ping`], each request as soon as the one before is answered (`ping -f`).
+    ///
+    /// # Errors
+    /// As [`Self::ping`].
+    pub fn ping_flood(&self, target: IpAddr, count: u32, size_bytes: u32) -> Result<PingReport> {
+        self.ping_with(target, count, size_bytes, &["-f"])
+    }
+
+    fn ping_with(&self, target: IpAddr, count: u32, size_bytes: u32, pace: &[&str]) -> Result<PingReport> {
         let (count, size_bytes) = (count.to_string(), size_bytes.to_string());
         let output = self
             .command("ping")
-            .args(["-n", "-q", "-i", "0.01", "-W", "1", "-c", &count, "-s", &size_bytes, &target.to_string()])
+            .args(pace)
+            .args(["-n", "-q", "-W", "1", "-c", &count, "-s", &size_bytes, &target.to_string()])
             .output()
             .context("cannot run ping")?;
         let text = String::from_utf8_lossy(&output.stdout);

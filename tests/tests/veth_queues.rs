@@ -1,0 +1,95 @@
+//! Several queues, each with a worker of its own.
+
+use std::time::Duration;
+
+use framewire_tests::rig::{
+    Appliance, ECHO, ENGINE_V4, EchoLoad, PEER_V4, Report, Topology, UdpClient, configuration, pattern, require_root,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Enough that a hash which leaves a queue of four without any is broken: (3/4)^256 is 10^-32.
+const FLOWS: usize = 256;
+
+fn echo_over_queues(queues: u32) -> Option<Report> {
+    if !require_root() {
+        return None;
+    }
+    let topology = Topology::builder().queues(queues).build().expect("topology");
+    let config = configuration(&format!("queues = {queues}\n"), ECHO);
+    let appliance = Appliance::start(&topology.engine, &config).expect("appliance");
+    let clients: Vec<UdpClient> =
+        (0..FLOWS).map(|_| UdpClient::connect(&topology.peer, (ENGINE_V4, 7)).expect("connect")).collect();
+    // So that no datagram waits for ARP, where the kernel keeps few.
+    clients[0].exchange(b"first", TIMEOUT).expect("echo");
+    for turn in 0..4u64 {
+        for (i, client) in clients.iter().enumerate() {
+            client.send(&pattern(i, turn)).expect("send");
+        }
+        for (i, client) in clients.iter().enumerate() {
+            let answer = client.receive(TIMEOUT).unwrap_or_else(|e| panic!("flow {i}, turn {turn}: {e}"));
+            assert_eq!(answer, pattern(i, turn), "flow {i}");
+        }
+    }
+    // More than a frame: the first fragment alone has ports, all must find the same worker.
+    for client in &clients[..16] {
+        client.exchange(&pattern(5000, 5), TIMEOUT).expect("echo in fragments");
+    }
+    assert_eq!(topology.peer.ping_flood(ENGINE_V4.into(), 1_000, 56).expect("ping").received, 1_000);
+    let report = appliance.stop().expect("stop");
+    report.check().expect("clean");
+    assert_eq!(report.service(0, "sent").expect("sent"), 4 * FLOWS as u64 + 17);
+    Some(report)
+}
+
+#[test]
+fn two_queues_share_the_flows() {
+    let Some(report) = echo_over_queues(2) else { return };
+    let by_worker = report.by_worker("udp_rx_datagrams").expect("counters");
+    assert!(by_worker.len() == 2 && by_worker.iter().all(|&count| count > 100), "{by_worker:?}");
+}
+
+#[test]
+fn four_queues_share_the_flows() {
+    let Some(report) = echo_over_queues(4) else { return };
+    let by_worker = report.by_worker("udp_rx_datagrams").expect("counters");
+    assert!(by_worker.len() == 4 && by_worker.iter().all(|&count| count > 50), "{by_worker:?}");
+}
+
+#[test]
+fn sources_on_all_queues_find_the_neighbour() {
+    if !require_root() {
+        return;
+    }
+    let topology = Topology::builder().queues(4).build().expect("topology");
+    let sink = topology.peer.udp((PEER_V4, 9)).expect("bind");
+    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+    let source = "[[service]]\nkind = \"udp-source\"\ndestination = \"10.77.0.2:9\"\nrate_pps = 4000\ncount = 400\n";
+    let appliance = Appliance::start(&topology.engine, &configuration("queues = 4\n", source)).expect("appliance");
+    // All workers must get the answer to their question, on whatever queue it comes in.
+    let mut senders = std::collections::HashMap::new();
+    for _ in 0..400 {
+        let mut datagram = [0; 128];
+        let (_, from) = sink.recv_from(&mut datagram).unwrap_or_else(|e| panic!("{e}; so far: {senders:?}"));
+        *senders.entry(from.port()).or_insert(0) += 1;
+    }
+    assert_eq!(senders.values().copied().collect::<Vec<u32>>(), [100; 4], "{senders:?}");
+    let report = appliance.stop().expect("stop");
+    report.check().expect("clean");
+    assert_eq!(report.service(0, "completed").expect("completed"), 4);
+}
+
+#[test]
+fn several_loads_over_several_queues() {
+    if !require_root() {
+        return;
+    }
+    let topology = Topology::builder().queues(2).build().expect("topology");
+    let appliance = Appliance::start(&topology.engine, &configuration("queues = 2\n", ECHO)).expect("appliance");
+    let loads: Vec<EchoLoad> =
+        (0..4).map(|i| EchoLoad::start(&topology.peer, (ENGINE_V4, 7), 1 + 400 * i).expect("load")).collect();
+    for load in &loads {
+        load.wait_for(5_000, Duration::from_secs(5)).expect("answers");
+    }
+    drop(loads);
+    appliance.stop().expect("stop").check().expect("clean");
+}
