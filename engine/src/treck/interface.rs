@@ -56,7 +56,7 @@ const HANDLE_MARK: usize = 0x7f1c_e000_0000_0001;
 /// An interface's frames.
 #[derive(Debug)]
 pub(super) enum Link {
-    User(UserPort),
+    User(Box<UserPort>),
     #[cfg(feature = "af-xdp")]
     Xdp(Box<XdpLink>),
 }
@@ -64,7 +64,7 @@ pub(super) enum Link {
 impl Link {
     pub(super) fn port(&mut self) -> &mut dyn Port {
         match self {
-            Self::User(port) => port,
+            Self::User(port) => port.as_mut(),
             #[cfg(feature = "af-xdp")]
             Self::Xdp(link) => link.port(),
         }
@@ -265,7 +265,7 @@ impl Interface {
             explain(code, format_args!("interface {}: {error}", self.name))
         })?;
         self.shared().set_completer(Some(port.send_completer()));
-        Ok(Link::User(port))
+        Ok(Link::User(Box::new(port)))
     }
 
     #[cfg(feature = "af-xdp")]

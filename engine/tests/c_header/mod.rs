@@ -20,7 +20,7 @@ fn header_text() -> String {
 
 /// The compilers, and where the library is.
 pub(crate) struct Toolchain {
-    library: PathBuf,
+    libraries: PathBuf,
     out: PathBuf,
 }
 
@@ -36,11 +36,11 @@ impl Toolchain {
             return None;
         }
         // Cargo puts the libraries of this test's build beside its executable.
-        let library = env::current_exe().expect("this test").parent().expect("its folder").to_path_buf();
-        assert!(library.join("libframewire.so").exists(), "no libframewire.so in {}", library.display());
+        let libraries = env::current_exe().expect("this test").parent().expect("its folder").to_path_buf();
+        assert!(libraries.join("libframewire.so").exists(), "no libframewire.so in {}", libraries.display());
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("c_abi");
         fs::create_dir_all(&out).expect("a folder for programs");
-        Some(Self { library, out })
+        Some(Self { libraries, out })
     }
 
     fn base(&self, compiler: &str, options: &[&str]) -> Command {
@@ -54,8 +54,8 @@ impl Toolchain {
     pub(crate) fn compile(&self, compiler: &str, source: &Path, options: &[&str], name: &str) -> PathBuf {
         let program = self.unique(name);
         let mut command = self.base(compiler, options);
-        command.arg(source).arg("-o").arg(&program).arg("-L").arg(&self.library).args(["-lframewire", "-lpthread"]);
-        command.arg(format!("-Wl,-rpath,{}", self.library.display()));
+        command.arg(source).arg("-o").arg(&program).arg("-L").arg(&self.libraries).args(["-lframewire", "-lpthread"]);
+        command.arg(format!("-Wl,-rpath,{}", self.libraries.display()));
         check(command);
         program
     }
@@ -64,7 +64,7 @@ impl Toolchain {
     pub(crate) fn link_static(&self, source: &Path, name: &str) -> PathBuf {
         let program = self.unique(name);
         let mut command = self.base("gcc", &["-std=c99"]);
-        command.arg(source).arg("-o").arg(&program).arg(self.library.join("libframewire.a"));
+        command.arg(source).arg("-o").arg(&program).arg(self.libraries.join("libframewire.a"));
         command.args(["-lpthread", "-ldl", "-lm", "-lgcc_s"]);
         if cfg!(feature = "af-xdp") {
             command.args(["-lelf", "-lz"]);
@@ -80,12 +80,15 @@ impl Toolchain {
         let mut command = self.base(compiler, options);
         command.args(["-x", language, "-c"]).arg(&source).arg("-o").arg(source.with_extension("o"));
         check(command);
+        for file in [source.with_extension("o"), source] {
+            let _ = fs::remove_file(file);
+        }
     }
 
     /// The shared library's own dynamic symbols, in order.
     pub(crate) fn exported_names(&self) -> Vec<String> {
         let output =
-            Command::new("nm").args(["-D", "--defined-only"]).arg(self.library.join("libframewire.so")).output();
+            Command::new("nm").args(["-D", "--defined-only"]).arg(self.libraries.join("libframewire.so")).output();
         let output = output.expect("nm (of binutils)");
         let text = String::from_utf8(output.stdout).expect("names");
         let mut names: Vec<_> =
