@@ -15,7 +15,6 @@
  *   listen, accept, MSG_OOB on copying calls, SIOCATMARK                       TM_EOPNOTSUPP
  *   MSG_SCATTERED; IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
  *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
- *   tfAddArpEntry (after its arguments were checked)                           TM_EOPNOTSUPP
  * Not declared yet: tfStartWorkers, tfZeroCopyUserBufferSend(To), tfSocketScatteredSendTo, tfRegisterSocketCB and the
  * TM_CB_ events, tfNgOpenInterface, readv and writev, and the calls and options of TCP.
  *

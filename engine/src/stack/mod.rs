@@ -31,7 +31,7 @@ use crate::{
         IfaceId,
         fragment::{FragmentConfig, Reassembler},
         ip_id::IpIds,
-        neighbour::NeighbourConfig,
+        neighbour::{NeighbourConfig, TableFull},
         path_mtu::PathMtus,
         rate::TokenBucket,
         route::{Route, RouteError, Routes},
@@ -39,7 +39,7 @@ use crate::{
     },
     telemetry::Counters,
     time::{Duration, Instant},
-    wire::Ipv4Net,
+    wire::{Ipv4Net, MacAddr},
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -221,6 +221,26 @@ impl Stack {
         }
         self.dest.clear();
         true
+    }
+
+    /// Changes the largest IP packet that an interface sends, in bytes. False if there is no such interface.
+    pub fn set_mtu(&mut self, id: IfaceId, mtu: usize) -> bool {
+        let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return false };
+        iface.mtu = mtu;
+        self.dest.clear();
+        true
+    }
+
+    /// Configures the neighbour `ip` to be at `mac`, whatever ARP says. Packets that wait for it are dropped and counted.
+    ///
+    /// # Errors
+    /// The interface's neighbour cache is full, or there is no such interface.
+    pub fn add_static_neighbour(&mut self, id: IfaceId, ip: Ipv4Addr, mac: MacAddr) -> Result<(), TableFull> {
+        let iface = self.ifaces.get_mut(usize::from(id.0)).ok_or(TableFull)?;
+        let waiting = iface.neighbours.parked();
+        iface.neighbours.add_static(ip, mac)?;
+        self.counters.drop_tx_neighbour_queue += (waiting - iface.neighbours.parked()) as u64;
+        Ok(())
     }
 
     /// Adds a route.

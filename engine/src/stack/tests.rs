@@ -679,6 +679,25 @@ fn chains_with_divided_headers_are_told_from_cut_ones() {
 }
 
 #[test]
+fn a_configured_neighbour_needs_no_arp_and_a_narrower_mtu_holds_at_once() {
+    let mut rig = Rig::with(|config| config.tx_pieces_max = 17);
+    rig.stack.add_static_neighbour(IFACE, PEER, PEER_MAC).unwrap();
+    let socket = rig.stack.udp_bind(any(7)).unwrap();
+    let send = |rig: &mut Rig| {
+        let mut buf = rig.stack.pool().alloc_tx().unwrap();
+        buf.put_slice(&[3; 1000]).unwrap();
+        rig.stack.udp_send_to(socket, buf, SocketAddrV4::new(PEER, 9)).unwrap();
+        rig.sent().len()
+    };
+    assert_eq!(send(&mut rig), 1);
+    assert!(rig.stack.set_mtu(IFACE, 576) && !rig.stack.set_mtu(IfaceId(9), 576));
+    assert_eq!(send(&mut rig), 2);
+    rig.receive(&arp_frame(arp::Operation::Reply, MacAddr([2, 9, 9, 9, 9, 9]), PEER, US));
+    assert_eq!(send(&mut rig), 2);
+    rig.whole();
+}
+
+#[test]
 fn neighbours_may_be_learned_from_their_packets() {
     let mut rig = Rig::with(|config| config.neighbour_source = NeighbourSource::Traffic);
     let socket = rig.stack.udp_bind(any(7)).unwrap();

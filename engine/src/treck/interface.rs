@@ -353,15 +353,7 @@ impl Interface {
             ));
         }
         face.with_stack(|stack| {
-            if let Some(interface) = stack.interface_mut(id) {
-                interface.mtu = mtu;
-            }
-            // Known destinations remember the old one: taking the address away and back makes the stack look again.
-            if let Some(net) = self.net.get() {
-                stack.remove_address(id, net.addr());
-                // It had this route a moment ago, so there is room for it.
-                let _ = stack.add_address(id, net);
-            }
+            stack.set_mtu(id, mtu);
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     driver::Functions,
-    error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain, note, returned},
+    error::{Code, FAULT, INVALID, Outcome, WOULD_BLOCK, explain, note, returned},
     face::{self, Face, Inside, Patience, wait_for},
     interface::{self, CLOSE_PATIENCE, INTERFACES_MAX, Interface, MTU_RANGE, handle_of, net_of, own_net_of},
     numbers as n,
@@ -279,11 +279,11 @@ pub unsafe extern "C" fn tfAddArpEntry(
 }
 
 impl Face {
-    fn add_neighbour(&self, ip: Ipv4Addr, _mac: MacAddr) -> Outcome<()> {
+    fn add_neighbour(&self, ip: Ipv4Addr, mac: MacAddr) -> Outcome<()> {
         let interfaces = self.interfaces.try_borrow().map_err(|_| WOULD_BLOCK)?;
         let on_link = interfaces.iter().find(|interface| interface.net().is_some_and(|net| net.contains(ip)));
-        let _id = on_link.and_then(|interface| interface.id.get()).ok_or(HOST_UNREACHABLE)?;
-        Err(UNSUPPORTED)
+        let id = on_link.and_then(|interface| interface.id.get()).ok_or(HOST_UNREACHABLE)?;
+        self.with_stack(|stack| stack.add_static_neighbour(id, ip, mac))?.map_err(|_| Code(n::TM_ENOBUFS))
     }
 }
 
