@@ -1,40 +1,34 @@
 #!/usr/bin/env python3
 """check_stats.py FILE: do the counters that `framewire serve --stats-json FILE` left show that nothing was copied and no frame lost?
 
-Looks at every object in the file: each bytes_copied_tx and bytes_copied_rx must be 0, each frame ledger
-(free, held, capacity) must add up, and each must be there at least once.
+Every worker must have all its frames back, no payload byte may have been copied in user space, and each total must be the sum over workers.
 """
 import json
 import sys
 
 
-def objects(value):
-    if isinstance(value, dict):
-        yield value
-        for v in value.values():
-            yield from objects(v)
-    elif isinstance(value, list):
-        for v in value:
-            yield from objects(v)
-
-
 def main():
     with open(sys.argv[1]) as f:
-        found = list(objects(json.load(f)))
+        stats = json.load(f)
+    totals, workers = stats["totals"], stats["workers"]
+    if not stats["clean"]:
+        sys.exit("the engine calls its stop unclean")
     for name in ("bytes_copied_tx", "bytes_copied_rx"):
-        values = [o[name] for o in found if name in o]
-        if not values:
-            sys.exit(f"{name} is not in the statistics")
-        if any(values):
-            sys.exit(f"{name} = {sum(values)}, want 0")
-    ledgers = [o for o in found if {"free", "held", "capacity"} <= o.keys()]
-    if not ledgers:
-        sys.exit("no frame ledger in the statistics")
-    for o in ledgers:
-        if o["free"] + o["held"] != o["capacity"]:
-            sys.exit(f"ledger does not add up: {o['free']} free + {o['held']} held of {o['capacity']}")
-    capacity = sum(o["capacity"] for o in ledgers)
-    print(f"0 bytes copied, {capacity:,} frames accounted for in {len(ledgers)} pools")
+        if totals[name]:
+            sys.exit(f"{name} = {totals[name]}, want 0")
+    for i, worker in enumerate(workers):
+        frames = worker["frames"]
+        if frames["free"] != frames["capacity"]:
+            sys.exit(f"worker {i}: {frames['free']} of {frames['capacity']} frames free")
+    for name, total in totals.items():
+        parts = sum(worker["counters"][name] for worker in workers)
+        if total != parts:
+            sys.exit(f"{name} = {total}, but {parts} over the workers")
+    capacity = stats["ledger"]["capacity"]
+    print(
+        f"{totals['rx_frames']:,} frames in, {totals['tx_frames']:,} out, 0 payload bytes copied, "
+        f"all {capacity:,} frames of memory back"
+    )
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ own_folder() { _folders+=("$1"); }
 
 cleanup() {
     local item pid
+    # What is gone already must not keep the rest from going.
+    set +e
     for item in "${_pids[@]}"; do
         kill -TERM "$item" 2>/dev/null || continue
         for _ in {1..30}; do kill -0 "$item" 2>/dev/null && sleep 0.1; done

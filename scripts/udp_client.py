@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A UDP echo client that checks every byte.
 
-udp_client.py HOST PORT sizes FIRST LAST     one datagram of every size, answered before the next
-udp_client.py HOST PORT sockets COUNT        COUNT sockets at once, one datagram each
-udp_client.py HOST PORT flood SIZE SECONDS   a window of 64 datagrams kept full; prints the rate
+udp_client.py HOST PORT sizes FIRST LAST [STEP]   one datagram of every size, answered before the next
+udp_client.py HOST PORT sockets COUNT             COUNT sockets at once, one datagram each
+udp_client.py HOST PORT flood SIZE SECONDS        a window of 64 datagrams kept full; prints the rate
 
 Exits 1 with a reason at the first wrong or missing answer (flood: when more than 1 in 1,000 is lost).
 """
@@ -37,22 +37,26 @@ def expect(s, want, what):
         sys.exit(f"{what}: {len(got)} bytes came back, not what was sent")
 
 
-def sizes(host, port, first, last):
+def sizes(host, port, first, last, step=1):
     s = connect(host, port)
-    for n in range(first, last + 1):
+    wanted = [*range(first, last, step), last]
+    for n in wanted:
         want = payload(n, n)
         s.send(want)
         expect(s, want, f"{n} bytes")
-    print(f"{last - first + 1} sizes answered")
+    print(f"{len(wanted):,} sizes answered")
 
 
 def sockets(host, port, count):
     all_sockets = [connect(host, port) for _ in range(count)]
+    # The first waits for ARP alone: the kernel lets only a few datagrams wait.
+    all_sockets[0].send(b"first")
+    expect(all_sockets[0], b"first", "the first socket")
     for i, s in enumerate(all_sockets):
         s.send(payload(100 + i % 1000, i))
     for i, s in enumerate(all_sockets):
         expect(s, payload(100 + i % 1000, i), f"socket {i}")
-    print(f"{count} sockets answered")
+    print(f"{count:,} sockets answered")
 
 
 def flood(host, port, size, seconds):
