@@ -250,8 +250,8 @@ fn ring_size(value: &DeValue<'_>) -> Result<u32, String> {
 /// Frames and rings; the rules are those of AF_XDP (`port::xsk::XskConfig`), told by field here.
 fn read_memory(doc: &Doc<'_>, section: &mut Section<'_>) -> Memory {
     let mut rings = section.table("rings");
-    let rx = rings.or("rx", 2048, ring_size);
-    let tx = rings.or("tx", 2048, ring_size);
+    let rx = rings.or("rx", 512, ring_size);
+    let tx = rings.or("tx", 512, ring_size);
     let fill = rings.or("fill", rx.value.saturating_mul(2).min(1 << 20), ring_size);
     let completion = rings.or("completion", tx.value.saturating_mul(2).min(1 << 20), ring_size);
     if fill.value / 2 < rx.value && !rings.is_wrong("rx") {
@@ -266,7 +266,7 @@ fn read_memory(doc: &Doc<'_>, section: &mut Section<'_>) -> Memory {
     let frame_bytes = section.or("frame_bytes", None, |value| frame_size(value).map(Some));
     let run_frames = section.or("run_frames", 0, integer(0..=1 << 20));
     let reserve = section.or("rx_reserve_frames", rx.value, integer(0..=1 << 20));
-    let frames = section.or("frames", 16_384, integer(64..=1 << 22));
+    let frames = section.or("frames", 4096, integer(64..=1 << 22));
     // Below this, a sender never gets a frame while the fill ring is full.
     let taken = u64::from(fill.value) + u64::from(run_frames.value) + u64::from(reserve.value);
     let known = fill_known && !["run_frames", "rx_reserve_frames", "frames"].iter().any(|key| section.is_wrong(key));

@@ -131,9 +131,9 @@ fn every_key_arrives() {
 fn defaults_hold_together() {
     let config = Config::parse("x.toml", SMALL).unwrap();
     let interface = config.interface();
-    assert_eq!((interface.queues, interface.frames, interface.frame_bytes), (1, 16_384, None));
-    assert_eq!(interface.rings, Rings { rx: 2048, tx: 2048, fill: 4096, completion: 4096 });
-    assert_eq!((interface.rx_reserve_frames, interface.run_frames), (2048, 0));
+    assert_eq!((interface.queues, interface.frames, interface.frame_bytes), (1, 4096, None));
+    assert_eq!(interface.rings, Rings { rx: 512, tx: 512, fill: 1024, completion: 1024 });
+    assert_eq!((interface.rx_reserve_frames, interface.run_frames), (512, 0));
     assert_eq!((interface.zero_copy, interface.steering), (ZeroCopy::Prefer, Steering::Owned));
     assert_eq!(config.worker().idle, Idle::Adaptive);
     assert_eq!((config.capture(), config.faults()), (None, None));

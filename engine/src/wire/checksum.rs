@@ -43,14 +43,14 @@ fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
 }
 
 /// From here on vector registers pay for setting them up.
-const VECTOR_BYTES_MIN: usize = 96;
+const VECTOR_BYTES_MIN: usize = 256;
 
-/// Sums whole blocks of 32 bytes: (total, what is left). Independent accumulators of 32-bit words let the compiler use vector registers; they
+/// Sums whole blocks of 64 bytes: (total, what is left). Independent accumulators of 32-bit words let the compiler use vector registers; they
 /// cannot overflow below 2^34 bytes.
 #[inline]
 fn sum_blocks(bytes: &[u8]) -> (u64, &[u8]) {
-    let mut lanes = [0u64; 8];
-    let mut blocks = bytes.chunks_exact(32);
+    let mut lanes = [0u64; 16];
+    let mut blocks = bytes.chunks_exact(64);
     for block in &mut blocks {
         for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
             *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));

@@ -83,7 +83,9 @@ pub struct XskConfig {
     /// Size of a frame in bytes: 2048 or 4096; `None`: 2048 where that holds the MTU's packets, else 4096. Small frames stay in the caches: in copy mode
     /// over veth, UDP echo is about 6 % faster with them.
     pub chunk_bytes: Option<usize>,
-    /// Entries of the RX ring, as of all rings a power of two. Too low: bursts longer than a turn are dropped (`kernel_rx_ring_full`).
+    /// Entries of the RX ring, as of all rings a power of two. Too low: bursts longer than a turn are dropped (`kernel_rx_ring_full`). With the fill ring it
+    /// decides how many frames go round: over veth, 4,096 of them cost 3 to 5 % against 1,024, which stay in the second-level cache. A device that
+    /// keeps thousands of descriptors of its own wants more.
     pub rx_ring_entries: u32,
     /// Entries of the TX ring. Too low: the egress queue waits; too high: queueing delay behind a slow link.
     pub tx_ring_entries: u32,
@@ -111,17 +113,17 @@ pub struct XskConfig {
 }
 
 impl XskConfig {
-    /// 16,384 frames (32 MiB at an MTU of 1500), RX and TX rings of 2,048, everything else as preferred as it can be.
+    /// 4,096 frames (8 MiB at an MTU of 1500), RX and TX rings of 512, everything else as preferred as it can be.
     pub fn new(interface: impl Into<String>, queue: u32) -> Self {
         Self {
             interface: interface.into(),
             queue,
-            frames: 16_384,
+            frames: 4096,
             chunk_bytes: None,
-            rx_ring_entries: 2048,
-            tx_ring_entries: 2048,
-            fill_ring_entries: 4096,
-            completion_ring_entries: 4096,
+            rx_ring_entries: 512,
+            tx_ring_entries: 512,
+            fill_ring_entries: 1024,
+            completion_ring_entries: 1024,
             huge_pages: HugePages::default(),
             pool: PoolConfig::default(),
             zero_copy: ZeroCopy::default(),
