@@ -78,7 +78,7 @@ fn large_buffers(mtu: u32) {
         "[[service]]\nkind = \"udp-source\"\ndestination = \"10.77.0.2:9\"\npayload_bytes = {PAYLOAD_BYTES}\n\
          rate_pps = 100\ncount = {COUNT}\n"
     );
-    let interface = "run_frames = 4352\nmulti_buffer = \"always\"\n";
+    let interface = "frames = 8192\nrun_frames = 4352\nmulti_buffer = \"always\"\n";
     let appliance = Appliance::start(&topology.engine, &configuration(interface, &source)).expect("appliance");
     let mut datagram = vec![0xff; 1 << 16];
     for expected in 0..COUNT {
