@@ -93,3 +93,14 @@ fn scripts_can_be_run() {
         assert!(mode & 0o111 != 0, "{} begins with {:?} and is not executable", path.display(), text.lines().next());
     }
 }
+
+#[test]
+fn the_readme_shows_code_that_is_compiled() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let example = fs::read_to_string(root().join("engine/examples/udp_echo.rs")).expect("the example");
+    let blocks: Vec<&str> = readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty(), "no code in README.md");
+    for block in blocks {
+        assert!(example.contains(block), "not in engine/examples/udp_echo.rs:\n{block}");
+    }
+}
