@@ -341,7 +341,7 @@ fn a_umem_beyond_the_locked_memory_limit_is_explained() {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `limit` is writable and outlives the call.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) }, 0);
-        let big = XskConfig { frames: 65_536, ..config() };
+        let big = XskConfig { frames: 65_536, chunk_bytes: Some(4096), ..config() };
         caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_IPC_LOCK).unwrap();
         if limit.rlim_cur < 65_536 * 4096 {
             let error = refusal(big);
