@@ -11,7 +11,9 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const FRAME_PAYLOAD_BYTES: usize = 1472;
 /// Payload of the largest UDP datagram that IPv4 can carry.
 const PAYLOAD_BYTES_MAX: usize = 65_507;
-/// Ports that nobody has bound.
+/// Room for a burst that comes while the worker has no core: each ring entry is a packet that the kernel need not drop.
+const DEEP_RINGS: &str = "rings = { rx = 2048 }\nframes = 16384\n";
+/// A port that nobody has bound.
 const UNBOUND_PORT: u16 = 4711;
 
 fn connect(peer: &NetNs, port: u16) -> UdpClient {
@@ -93,7 +95,7 @@ fn a_thousand_sockets_at_once() {
         return;
     }
     let topology = Topology::builder().build().expect("topology");
-    let appliance = Appliance::start(&topology.engine, &configuration("", ECHO)).expect("appliance");
+    let appliance = Appliance::start(&topology.engine, &configuration(DEEP_RINGS, ECHO)).expect("appliance");
     let clients: Vec<UdpClient> = (0..1000).map(|_| connect(&topology.peer, 7)).collect();
     // So that no datagram waits for ARP, where the kernel keeps few.
     clients[0].exchange(b"first", TIMEOUT).expect("echo");
@@ -156,7 +158,7 @@ fn unreachable_ports_are_told_at_a_bounded_rate() {
         return;
     }
     let topology = Topology::builder().build().expect("topology");
-    let appliance = Appliance::start(&topology.engine, &configuration("", ECHO)).expect("appliance");
+    let appliance = Appliance::start(&topology.engine, &configuration(DEEP_RINGS, ECHO)).expect("appliance");
     // So that no datagram waits for ARP, where the kernel keeps few.
     connect(&topology.peer, 7).exchange(b"before the scan", TIMEOUT).expect("echo");
     let scanner = topology.peer.udp((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
