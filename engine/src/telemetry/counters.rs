@@ -63,7 +63,6 @@ counters! {
     checksums_not_verified: "UDP datagrams taken without looking at their checksum (receive policy `trust`).",
     checksums_absent: "UDP datagrams whose sender computed no checksum (RFC 768).",
     send_would_block: "Sends refused because the egress queue or the frame pool had no room; the caller kept the buffer.",
-    app_turn_overruns: "Turns in which the application took longer than its share.",
     drop_frame_short: "Frame shorter than its Ethernet header or VLAN tag.",
     drop_not_our_mac: "Frame for another station's Ethernet address.",
     drop_vlan: "Frame with a VLAN tag that is not the interface's, or without the one it has.",
@@ -99,7 +98,6 @@ counters! {
     drop_tx_neighbour_queue: "Packet given up because too many wait for the same next hop's ARP answer.",
     drop_tx_no_memory: "Packet given up for want of frames for its headers.",
     drop_tx_no_route: "Packet given up because its route went away while it waited.",
-    drop_tx_interface_down: "Packet given up because its interface is down.",
 }
 
 #[cfg(test)]
