@@ -12,6 +12,7 @@ pub mod neighbour;
 pub mod path_mtu;
 pub mod rate;
 pub mod route;
+pub mod tcp;
 pub mod udp;
 
 use std::fmt;
