@@ -8,6 +8,7 @@ mod mem;
 mod packet;
 mod reflect;
 mod stop;
+mod tcp;
 mod xsk;
 
 use anyhow::Result;
@@ -32,6 +33,14 @@ enum Command {
     Mem(mem::MemArgs),
     /// Base line: an echo server on the kernel's UDP sockets
     KernelUdpEcho(kernel_udp::KernelUdpArgs),
+    /// Requests and their answers over lasting connections of the kernel's
+    TcpRr(tcp::KernelExchangeArgs),
+    /// Connect, request, answer, close, over the kernel's sockets
+    TcpCrr(tcp::KernelExchangeArgs),
+    /// Bulk over one connection of the kernel's
+    TcpBulk(tcp::BulkArgs),
+    /// Base line: echo, sink or source on the kernel's TCP sockets
+    KernelTcpServer(tcp::KernelServerArgs),
 }
 
 fn main() -> Result<()> {
@@ -41,5 +50,9 @@ fn main() -> Result<()> {
         Command::RawLoop(args) => reflect::run(&args),
         Command::Mem(args) => mem::run(&args),
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
+        Command::TcpRr(args) => tcp::run_rr(&args),
+        Command::TcpCrr(args) => tcp::run_crr(&args),
+        Command::TcpBulk(args) => tcp::run_bulk(&args),
+        Command::KernelTcpServer(args) => tcp::run_server(&args),
     }
 }

@@ -1,0 +1,80 @@
+//! Options and result of clients that send or receive as much as goes.
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddrV4, time::Duration};
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Direction {
+    /// To a sink
+    Send,
+    /// From a source
+    Receive,
+}
+
+impl Direction {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+        }
+    }
+}
+
+/// Options of clients for bulk.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BulkArgs {
+    /// A sink or a source of bytes
+    #[arg(long, short)]
+    pub(crate) target: SocketAddrV4,
+    /// What this side does
+    #[arg(long, value_enum)]
+    pub(crate) direction: Direction,
+    /// Seconds measured
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) warm_up: f64,
+    /// Core to run on
+    #[arg(long)]
+    pub(crate) core: Option<usize>,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What such a client prints.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct BulkResult {
+    pub(crate) bytes: u64,
+    pub(crate) gbit_per_second: f64,
+    /// Longest time without a byte.
+    pub(crate) longest_stall_ms: f64,
+}
+
+impl BulkResult {
+    pub(super) fn new(bytes: u64, took: Duration, longest_stall: Duration) -> Self {
+        let gbit_per_second = bytes as f64 * 8.0 / took.as_secs_f64() / 1e9;
+        Self { bytes, gbit_per_second, longest_stall_ms: longest_stall.as_secs_f64() * 1e3 }
+    }
+}
+
+impl BulkArgs {
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(self.seconds > 0.0 && self.warm_up >= 0.0, "--seconds: must be above 0, --warm-up at least 0");
+        Ok(())
+    }
+
+    pub(super) fn print(&self, result: &BulkResult) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(result)?);
+        } else {
+            let BulkResult { bytes, gbit_per_second, longest_stall_ms } = result;
+            println!("{gbit_per_second:.3} Gbit/s ({bytes} bytes, longest stall {longest_stall_ms:.2} ms)");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! `tcp-rr` and `tcp-crr`: requests over the kernel's sockets, by one edge-triggered epoll loop.
+
+use super::{
+    DRAIN, Exchange, ExchangeArgs, KernelExchangeArgs, number_request,
+    pace::Pace,
+    request,
+    tally::{ExchangeResult, Tally, cpu_time},
+};
+use crate::affinity;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    event::{
+        Timespec,
+        epoll::{self, EventData, EventFlags},
+    },
+    io::Errno,
+    net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt},
+};
+use std::{
+    net::SocketAddrV4,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+const EVENTS: usize = 256;
+/// A blocking wait ends now and then, to see whether the time is over.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+pub(super) fn run(args: &KernelExchangeArgs, exchange: Exchange) -> Result<()> {
+    let KernelExchangeArgs { exchange: options, spin } = args;
+    options.check()?;
+    affinity::pin(options.core)?;
+    options.print(&measure(options, exchange, *spin)?)
+}
+
+fn measure(args: &ExchangeArgs, exchange: Exchange, spin: bool) -> Result<ExchangeResult> {
+    let mut client = Client::new(args, exchange)?;
+    if exchange == Exchange::Request {
+        client.connect_all()?;
+    }
+    let first = Instant::now();
+    let begin = first + Duration::from_secs_f64(args.warm_up);
+    let end = begin + Duration::from_secs_f64(args.seconds);
+    let mut pace = Pace::new(first, end, args.rate, args.connections);
+    let mut tally = Tally::new(begin, end)?;
+    let wait = if spin || args.rate.is_some() { NO_WAIT } else { WAIT };
+    if args.rate.is_none() {
+        for number in 0..args.connections {
+            client.start(number, first, &mut pace)?;
+        }
+    }
+    let mut cpu_at_end = None;
+    let mut events = Vec::with_capacity(EVENTS);
+    loop {
+        let now = Instant::now();
+        while let Some(number) = pace.newly_due(now) {
+            if client.lanes[number].due.is_none() {
+                client.start(number, now, &mut pace)?;
+            }
+        }
+        if now >= end {
+            cpu_at_end.get_or_insert_with(cpu_time);
+            if client.outstanding == 0 || now >= end + DRAIN {
+                break;
+            }
+        }
+        events.clear();
+        match epoll::wait(&client.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("epoll_wait"),
+        }
+        for event in &events {
+            let number = event.data.u64() as usize;
+            if let Some(due) = client.advance(number).with_context(|| format!("connection {number}"))? {
+                let now = Instant::now();
+                tally.record(due, now);
+                client.start(number, now, &mut pace)?;
+            }
+        }
+    }
+    client.give_up(&mut pace, &mut tally);
+    Ok(tally.result(cpu_at_end.unwrap_or_else(cpu_time)))
+}
+
+/// One connection, or one after another.
+#[derive(Debug)]
+struct Lane {
+    socket: Option<OwnedFd>,
+    /// When the request that is on its way was due.
+    due: Option<Instant>,
+    request: Vec<u8>,
+    requests: u64,
+    sent: usize,
+    received: usize,
+}
+
+#[derive(Debug)]
+struct Client {
+    epoll: OwnedFd,
+    target: SocketAddrV4,
+    exchange: Exchange,
+    lanes: Vec<Lane>,
+    outstanding: usize,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    fn new(args: &ExchangeArgs, exchange: Exchange) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create1")?;
+        let lane = || Lane { socket: None, due: None, request: request(args.bytes), requests: 0, sent: 0, received: 0 };
+        let lanes = std::iter::repeat_with(lane).take(args.connections).collect();
+        Ok(Self { epoll, target: args.target, exchange, lanes, outstanding: 0, answer: vec![0; args.bytes] })
+    }
+
+    /// Blocking, before anything is measured.
+    fn connect_all(&mut self) -> Result<()> {
+        for number in 0..self.lanes.len() {
+            let socket = std::net::TcpStream::connect_timeout(&self.target.into(), Duration::from_secs(10))
+                .with_context(|| format!("connecting to {}", self.target))?;
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(true)?;
+            self.watch(number, socket.into())?;
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, number: usize, socket: OwnedFd) -> Result<()> {
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(&self.epoll, &socket, EventData::new_u64(number as u64), interest).context("epoll_ctl")?;
+        self.lanes[number].socket = Some(socket);
+        Ok(())
+    }
+
+    /// Starts what is due on a free lane.
+    fn start(&mut self, number: usize, now: Instant, pace: &mut Pace) -> Result<()> {
+        let Some(due) = pace.start(number, now) else { return Ok(()) };
+        let lane = &mut self.lanes[number];
+        (lane.due, lane.sent, lane.received) = (Some(due), 0, 0);
+        number_request(&mut lane.request, lane.requests);
+        lane.requests += 1;
+        self.outstanding += 1;
+        match self.exchange {
+            Exchange::Request => lane.send().context("send"),
+            Exchange::Connection => self.connect(number),
+        }
+    }
+
+    fn connect(&mut self, number: usize) -> Result<()> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).context("socket")?;
+        match net::connect(&socket, &self.target) {
+            Ok(()) | Err(Errno::INPROGRESS) => self.watch(number, socket),
+            Err(error) => Err(error).with_context(|| format!("connect to {}", self.target)),
+        }
+    }
+
+    /// Does what the lane's socket is ready for; when its request was due, if the answer is complete.
+    fn advance(&mut self, number: usize) -> Result<Option<Instant>> {
+        let lane = &mut self.lanes[number];
+        let (Some(due), Some(socket)) = (lane.due, &lane.socket) else { return Ok(None) };
+        if lane.sent < lane.request.len() {
+            if self.exchange == Exchange::Connection && lane.sent == 0 {
+                sockopt::socket_error(socket)
+                    .context("SO_ERROR")?
+                    .with_context(|| format!("connect to {}", self.target))?;
+            }
+            lane.send().context("send")?;
+        }
+        if !lane.receive(&mut self.answer)? {
+            return Ok(None);
+        }
+        lane.due = None;
+        self.outstanding -= 1;
+        if self.exchange == Exchange::Connection {
+            // Closed, which takes it out of the epoll set.
+            lane.socket = None;
+        }
+        Ok(Some(due))
+    }
+
+    /// Counts what is without an answer, and what had to wait for it.
+    fn give_up(&mut self, pace: &mut Pace, tally: &mut Tally) {
+        let now = Instant::now();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let Some(due) = lane.due else { continue };
+            tally.give_up(due, now);
+            let end = pace.end();
+            while let Some(due) = pace.start(number, end) {
+                tally.give_up(due, now);
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// Sends what goes of the request.
+    fn send(&mut self) -> rustix::io::Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        while self.sent < self.request.len() {
+            match net::send(socket, &self.request[self.sent..], SendFlags::NOSIGNAL) {
+                Ok(sent) => self.sent += sent,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the answer is complete now.
+    fn receive(&mut self, answer: &mut [u8]) -> Result<bool> {
+        let Some(socket) = &self.socket else { return Ok(false) };
+        while self.received < self.request.len() {
+            let rest = &mut answer[self.received..];
+            let count = match net::recv(socket, &mut *rest, RecvFlags::empty()) {
+                Ok((0, _)) => bail!("the server closed the connection"),
+                Ok((count, _)) => count,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+                Err(error) => return Err(error).context("recv"),
+            };
+            let expected = &self.request[self.received..self.received + count];
+            ensure!(rest[..count] == *expected, "a wrong answer to request {}", self.requests - 1);
+            self.received += count;
+        }
+        Ok(true)
+    }
+}

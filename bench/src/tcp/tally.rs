@@ -1,0 +1,127 @@
+//! What exchanges took.
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// Longer ones are counted as so long.
+const LONGEST_NS: u64 = 100_000_000_000;
+
+/// What a client saw, and prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ExchangeResult {
+    /// Requests that were due in the measured time.
+    pub(crate) exchanges: u64,
+    /// Those of them without an answer within two seconds after it; their latency is counted up to then.
+    pub(crate) unanswered: u64,
+    pub(crate) per_second: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) max_us: f64,
+    /// Share of its core's time that the client used; 1 if it spins.
+    pub(crate) busy: f64,
+}
+
+impl fmt::Display for ExchangeResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { exchanges, unanswered, per_second, p50_us, p99_us, p999_us, max_us, busy } = self;
+        write!(
+            f,
+            "{per_second:.0}/s, p50 {p50_us:.1} µs, p99 {p99_us:.1} µs, p99.9 {p999_us:.1} µs, max {max_us:.1} µs \
+             ({exchanges} exchanges, {unanswered} unanswered, client busy {:.0} %)",
+            busy * 100.0
+        )
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Tally {
+    begin: Instant,
+    end: Instant,
+    times_ns: Histogram<u64>,
+    /// Ended within the measured time, whenever they began.
+    ended: u64,
+    unanswered: u64,
+    cpu_at_begin: Option<Duration>,
+}
+
+impl Tally {
+    /// Counts what is due from `begin` until before `end`.
+    pub(super) fn new(begin: Instant, end: Instant) -> Result<Self> {
+        let times_ns = Histogram::new_with_bounds(1, LONGEST_NS, 3).context("a histogram of three digits")?;
+        Ok(Self { begin, end, times_ns, ended: 0, unanswered: 0, cpu_at_begin: None })
+    }
+
+    /// An exchange due at `due` ended at `now`.
+    #[inline]
+    pub(super) fn record(&mut self, due: Instant, now: Instant) {
+        if now >= self.begin {
+            if now < self.end {
+                self.ended += 1;
+            }
+            if self.cpu_at_begin.is_none() {
+                self.cpu_at_begin = Some(cpu_time());
+            }
+        }
+        if due >= self.begin && due < self.end {
+            let took = now.saturating_duration_since(due).as_nanos();
+            self.times_ns.saturating_record(u64::try_from(took).unwrap_or(LONGEST_NS));
+        }
+    }
+
+    /// One that was due at `due` did not end until `now`, when nobody waits any longer.
+    pub(super) fn give_up(&mut self, due: Instant, now: Instant) {
+        if due >= self.begin && due < self.end {
+            self.unanswered += 1;
+        }
+        self.record(due, now);
+    }
+
+    pub(super) fn result(&self, cpu_at_end: Duration) -> ExchangeResult {
+        let us = |quantile: f64| self.times_ns.value_at_quantile(quantile) as f64 / 1e3;
+        let seconds = (self.end - self.begin).as_secs_f64();
+        let cpu = cpu_at_end.saturating_sub(self.cpu_at_begin.unwrap_or(cpu_at_end));
+        ExchangeResult {
+            exchanges: self.times_ns.len(),
+            unanswered: self.unanswered,
+            per_second: self.ended as f64 / seconds,
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            p999_us: us(0.999),
+            max_us: us(1.0),
+            busy: (cpu.as_secs_f64() / seconds).min(1.0),
+        }
+    }
+}
+
+/// What this process has used of its core.
+pub(super) fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_was_due_in_the_measured_time() {
+        let begin = Instant::now();
+        let ms = Duration::from_millis;
+        let mut tally = Tally::new(begin, begin + ms(100)).unwrap();
+        tally.record(begin, begin + ms(1)); // in it
+        tally.record(begin + ms(99), begin + ms(101)); // due in it
+        tally.record(begin + ms(100), begin + ms(101)); // after it
+        tally.give_up(begin + ms(50), begin + ms(1050));
+        let result = tally.result(cpu_time());
+        assert_eq!((result.exchanges, result.unanswered), (3, 1));
+        assert!((result.per_second - 10.0).abs() < 1e-9, "{result}");
+        assert!((result.p50_us / 2000.0 - 1.0).abs() < 0.01, "{result}");
+        assert!((result.max_us / 1e6 - 1.0).abs() < 0.01, "{result}");
+    }
+}
