@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   namespace "dut", core 1                namespace "peer", core 0
-//!   system under load ── fwb0 ════ fwb1 ── generator
+//!   system under load ── fwb0 ════ fwb1 ── generator or client
 //!   198.18.0.1                             198.18.0.2        (RFC 2544's benchmarking range)
 //! ```
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use framewire_tests::rig::{NetNs, Process};
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Write},
     os::unix::process::CommandExt,
@@ -17,14 +18,11 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const DUT_INTERFACE: &str = "fwb0";
-pub(crate) const DUT_ADDRESS: &str = "198.18.0.1";
-pub(crate) const DUT_NETWORK: &str = "198.18.0.1/24";
+pub(crate) const DUT_INTERFACE: &str = Side::Dut.interface();
+pub(crate) const DUT_ADDRESS: &str = Side::Dut.address();
+pub(crate) const DUT_NETWORK: &str = Side::Dut.network();
 pub(crate) const ECHO_PORT: &str = "7";
-const DUT_MAC: &str = "02:00:00:00:00:01";
-const PEER_INTERFACE: &str = "fwb1";
-const PEER_ADDRESS: &str = "198.18.0.2";
-const PEER_MAC: &str = "02:00:00:00:00:02";
+const MTU: u32 = 1500;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,60 +33,140 @@ pub(crate) struct Cores {
     pub(crate) dut: usize,
 }
 
+/// One end of the veth pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The system under load.
+    Dut,
+    /// The generator, or the client.
+    Peer,
+}
+
+impl Side {
+    const BOTH: [Self; 2] = [Self::Dut, Self::Peer];
+
+    pub(crate) const fn interface(self) -> &'static str {
+        match self {
+            Self::Dut => "fwb0",
+            Self::Peer => "fwb1",
+        }
+    }
+
+    pub(crate) const fn address(self) -> &'static str {
+        match self {
+            Self::Dut => "198.18.0.1",
+            Self::Peer => "198.18.0.2",
+        }
+    }
+
+    pub(crate) const fn network(self) -> &'static str {
+        match self {
+            Self::Dut => "198.18.0.1/24",
+            Self::Peer => "198.18.0.2/24",
+        }
+    }
+
+    const fn mac(self) -> &'static str {
+        match self {
+            Self::Dut => "02:00:00:00:00:01",
+            Self::Peer => "02:00:00:00:00:02",
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Dut => Self::Peer,
+            Self::Peer => Self::Dut,
+        }
+    }
+}
+
 /// Two connected namespaces; gone when dropped, with what runs in them.
 #[derive(Debug)]
 pub(crate) struct Bed {
     pub(crate) dut: NetNs,
-    peer: NetNs,
+    pub(crate) peer: NetNs,
     pub(crate) cores: Cores,
     program: PathBuf,
 }
 
 impl Bed {
+    /// With Ethernet's usual MTU.
     pub(crate) fn create(cores: Cores) -> Result<Self> {
+        Self::with_mtu(cores, MTU)
+    }
+
+    pub(crate) fn with_mtu(cores: Cores, mtu: u32) -> Result<Self> {
         let (dut, peer) = (NetNs::create("dut")?, NetNs::create("peer")?);
         for ns in [&dut, &peer] {
             // No router solicitations among the packets that are counted.
             ns.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
         }
-        let one_queue = ["numrxqueues", "1", "numtxqueues", "1"];
-        let mut link = vec!["link", "add", DUT_INTERFACE, "address", DUT_MAC];
+        let mtu = mtu.to_string();
+        let one_queue = ["mtu", &mtu, "numrxqueues", "1", "numtxqueues", "1"];
+        let mut link = vec!["link", "add", DUT_INTERFACE, "address", Side::Dut.mac()];
         link.extend(one_queue);
-        link.extend(["type", "veth", "peer", "name", PEER_INTERFACE, "netns", peer.name(), "address", PEER_MAC]);
+        link.extend(["type", "veth", "peer", "name", Side::Peer.interface(), "netns", peer.name()]);
+        link.extend(["address", Side::Peer.mac()]);
         link.extend(one_queue);
         dut.ip(&link)?;
-        dut.ip(&["link", "set", DUT_INTERFACE, "up"])?;
-        peer.ip(&["link", "set", PEER_INTERFACE, "up"])?;
         let program = std::env::current_exe().context("the path of this program")?;
-        Ok(Self { dut, peer, cores, program })
+        let bed = Self { dut, peer, cores, program };
+        for side in Side::BOTH {
+            bed.ns(side).ip(&["link", "set", side.interface(), "up"])?;
+        }
+        Ok(bed)
     }
 
-    /// Gives the kernel the address, and lets it know the generator's.
-    pub(crate) fn give_address_to_kernel(&self) -> Result<()> {
-        self.dut.ip(&["address", "add", DUT_NETWORK, "dev", DUT_INTERFACE])?;
-        let neighbour =
-            ["neighbour", "replace", PEER_ADDRESS, "lladdr", PEER_MAC, "dev", DUT_INTERFACE, "nud", "permanent"];
-        self.dut.ip(&neighbour)?;
-        // Without a program of its own the interface takes XDP frames only when it has NAPI, which GRO turns on (drivers/net/veth.c).
-        self.dut.run("ethtool", &["-K", DUT_INTERFACE, "gro", "on"])?;
+    pub(crate) fn ns(&self, side: Side) -> &NetNs {
+        match side {
+            Side::Dut => &self.dut,
+            Side::Peer => &self.peer,
+        }
+    }
+
+    fn core(&self, side: Side) -> usize {
+        match side {
+            Side::Dut => self.cores.dut,
+            Side::Peer => self.cores.generator,
+        }
+    }
+
+    /// Gives the kernel of this side its address, and lets it know the other side's.
+    pub(crate) fn give_address_to_kernel(&self, side: Side) -> Result<()> {
+        let (ns, interface, other) = (self.ns(side), side.interface(), side.other());
+        ns.ip(&["address", "add", side.network(), "dev", interface])?;
+        let neighbour = ["neighbour", "replace", other.address(), "lladdr", other.mac()];
+        ns.ip(&[&neighbour[..], &["dev", interface, "nud", "permanent"]].concat())?;
         Ok(())
     }
 
-    /// This program in the system's namespace.
-    pub(crate) fn own_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.dut.command(&self.program);
-        command.args(arguments).args(["--core", &self.cores.dut.to_string()]);
+    /// Sets features of this side's interface as ethtool(8) names them.
+    pub(crate) fn features(&self, side: Side, features: &[&str]) -> Result<()> {
+        self.ns(side).run("ethtool", &[&["-K", side.interface()], features].concat())?;
+        Ok(())
+    }
+
+    /// Any program, kept on this side's core.
+    pub(crate) fn command(&self, side: Side, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.ns(side).command("taskset");
+        command.args(["-c", &self.core(side).to_string()]).arg(program);
+        command
+    }
+
+    /// This program on one side.
+    pub(crate) fn own_command(&self, side: Side, arguments: &[&str]) -> Command {
+        let mut command = self.ns(side).command(&self.program);
+        command.args(arguments).args(["--core", &self.core(side).to_string()]);
         command
     }
 
     /// The generator's command.
     pub(crate) fn generator(&self) -> Command {
-        let mut command = self.peer.command(&self.program);
-        let core = self.cores.generator.to_string();
-        let target = format!("{DUT_ADDRESS}:{ECHO_PORT}");
-        command.args(["gen", "--json", "--interface", PEER_INTERFACE, "--core", &core]);
-        command.args(["--target-mac", DUT_MAC, "--target", &target, "--source", &format!("{PEER_ADDRESS}:9000")]);
-        command
+        let (target, source) = (format!("{DUT_ADDRESS}:{ECHO_PORT}"), format!("{}:9000", Side::Peer.address()));
+        let to = ["--target-mac", Side::Dut.mac(), "--target", &target, "--source", &source];
+        let arguments = [&["gen", "--json", "--interface", Side::Peer.interface()], &to[..]].concat();
+        self.own_command(Side::Peer, &arguments)
     }
 }
 
@@ -117,6 +195,15 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// Runs a command to its end; what it printed.
+pub(crate) fn run_to_end(command: Command, patience: Duration) -> Result<String> {
+    let mut process = Process::spawn(prioritised(command))?;
+    let status = process.wait(patience)?;
+    let output = process.output();
+    ensure!(status.success(), "it ended with {status}:\n{output}");
+    Ok(output)
 }
 
 /// Gives the command a session of its own with the highest priority, so that other work on the machine disturbs it little, and has it killed

@@ -5,6 +5,8 @@ mod in_memory;
 mod machine;
 mod report;
 mod systems;
+mod tcp;
+mod turns;
 mod veth;
 
 use crate::{
@@ -22,6 +24,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use turns::Contest;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,6 +35,14 @@ enum Suite {
     UdpEcho,
     /// UDP without a kernel, on one core: time and instructions a packet
     Mem,
+    /// One TCP connection, as many bytes as go
+    TcpBulk,
+    /// Requests and their answers over lasting TCP connections
+    TcpRr,
+    /// Connect, request, answer, close
+    TcpCrr,
+    /// HTTP requests over lasting connections
+    Http,
 }
 
 impl Suite {
@@ -40,16 +51,24 @@ impl Suite {
             Self::Reflect => "reflect",
             Self::UdpEcho => "udp-echo",
             Self::Mem => "mem",
+            Self::TcpBulk => "tcp-bulk",
+            Self::TcpRr => "tcp-rr",
+            Self::TcpCrr => "tcp-crr",
+            Self::Http => "http",
         }
     }
 
     /// For suites on a veth pair.
-    fn answer(self) -> Option<Answer> {
-        match self {
-            Self::Reflect => Some(Answer::Reflect),
-            Self::UdpEcho => Some(Answer::Echo),
-            Self::Mem => None,
-        }
+    fn contest(self, plan: &Plan) -> Option<Contest> {
+        Some(match self {
+            Self::Reflect => veth::contest(plan, Answer::Reflect),
+            Self::UdpEcho => veth::contest(plan, Answer::Echo),
+            Self::TcpBulk => tcp::bulk(plan),
+            Self::TcpRr => tcp::requests(plan),
+            Self::TcpCrr => tcp::connections(plan),
+            Self::Http => tcp::http(plan),
+            Self::Mem => return None,
+        })
     }
 }
 
@@ -168,16 +187,16 @@ impl Plan {
 
     /// Why a suite cannot run here, said before the first minute is spent.
     fn check(&self, suite: Suite) -> Result<()> {
-        match suite.answer() {
-            Some(answer) => veth::check(self, answer),
+        match suite.contest(self) {
+            Some(contest) => contest.only(self).and_then(|contest| contest.check()),
             None => in_memory::check(self),
         }
         .with_context(|| suite.name())
     }
 
     fn run(&self, suite: Suite, stop: &StopFlag) -> Result<Vec<Rounds>> {
-        match suite.answer() {
-            Some(answer) => veth::run(self, suite.name(), answer, stop),
+        match suite.contest(self) {
+            Some(contest) => contest.only(self).and_then(|contest| contest.run(self, suite.name(), stop)),
             None => in_memory::run(self, suite.name(), stop),
         }
         .with_context(|| suite.name())

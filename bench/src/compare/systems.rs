@@ -1,6 +1,6 @@
 //! The systems that are compared, behind one trait.
 
-use super::bed::{Bed, DUT_ADDRESS, DUT_INTERFACE, DUT_NETWORK, ECHO_PORT, Running};
+use super::bed::{Bed, DUT_ADDRESS, DUT_INTERFACE, DUT_NETWORK, ECHO_PORT, Running, Side};
 use crate::packet::Answer;
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -51,7 +51,7 @@ impl System for RawLoop {
         if self.answer == Answer::Echo {
             arguments.push("--udp-echo");
         }
-        Running::start(bed.own_command(&arguments), "ready")
+        Running::start(bed.own_command(Side::Dut, &arguments), "ready")
     }
 }
 
@@ -65,9 +65,11 @@ impl System for KernelUdp {
     }
 
     fn start(&self, bed: &Bed) -> Result<Running> {
-        bed.give_address_to_kernel()?;
+        bed.give_address_to_kernel(Side::Dut)?;
+        // Without a program of its own the interface takes XDP frames only when it has NAPI, which GRO turns on (drivers/net/veth.c).
+        bed.features(Side::Dut, &["gro", "on"])?;
         let listen = format!("{DUT_ADDRESS}:{ECHO_PORT}");
-        Running::start(bed.own_command(&["kernel-udp-echo", "--listen", &listen]), "ready")
+        Running::start(bed.own_command(Side::Dut, &["kernel-udp-echo", "--listen", &listen]), "ready")
     }
 }
 

@@ -9,11 +9,11 @@ mod tally;
 
 pub(crate) use bulk::BulkArgs;
 pub(crate) use kernel_server::KernelServerArgs;
+pub(crate) use tally::ExchangeResult;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::{net::SocketAddrV4, time::Duration};
-use tally::ExchangeResult;
 
 /// Each request must say which one it is, so that an answer to another is noticed.
 const BYTES_MIN: usize = 8;

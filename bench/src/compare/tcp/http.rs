@@ -1,0 +1,195 @@
+//! HTTP requests over lasting connections, by wrk.
+
+use super::{installed, kernel_side, patience};
+use crate::compare::{
+    Plan,
+    bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
+    report::Better,
+    turns::{Contender, Contest, Figure, Row, Turn},
+};
+use anyhow::{Context, Result, bail, ensure};
+use framewire_tests::rig::TempDir;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::SocketAddrV4,
+    path::Path,
+    time::Duration,
+};
+
+const PORT: u16 = 80;
+/// Bodies, in bytes.
+const SIZES: [usize; 2] = [128, 16_384];
+const CONNECTIONS: usize = 64;
+/// A client that was busy for more than this share of the time may have been what was measured.
+const BUSY_NOTE: f64 = 0.95;
+
+/// The suite `http`.
+pub(in crate::compare) fn contest(_plan: &Plan) -> Contest {
+    let rows = SIZES.iter().flat_map(|size| {
+        let scenario = format!("{size} B, {CONNECTIONS} connections");
+        [
+            Row { scenario: scenario.clone(), unit: "requests/s", better: Better::Higher },
+            Row { scenario: scenario + " p99", unit: "µs", better: Better::Lower },
+        ]
+    });
+    Contest { rows: rows.collect(), contenders: vec![Box::new(Nginx)] }
+}
+
+/// nginx, one worker, files kept open.
+#[derive(Debug)]
+struct Nginx;
+
+impl Contender for Nginx {
+    fn name(&self) -> &'static str {
+        "nginx"
+    }
+
+    fn check(&self) -> Result<()> {
+        installed("nginx", "nginx-light")?;
+        installed("wrk", "wrk")
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Turn> {
+        let bed = Bed::create(plan.cores)?;
+        kernel_side(&bed, Side::Dut)?;
+        let folder = content()?;
+        let path = folder.path();
+        let file = path.join("nginx.conf");
+        fs::write(&file, configuration(path)).with_context(|| format!("writing {}", file.display()))?;
+        let mut command = bed.command(Side::Dut, "nginx");
+        command.arg("-p").arg(path).arg("-c").arg(&file).args(["-e", "stderr"]);
+        let server = Running::start(command, "start worker process ")?;
+        kernel_side(&bed, Side::Peer)?;
+        let figures = loads(plan, &bed)?;
+        server.stop()?;
+        Ok(Turn { about: Some("one worker, files kept open, sendfile".into()), figures })
+    }
+}
+
+fn configuration(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off; worker_processes 1; user root; pid {folder}/pid; error_log stderr notice;\n\
+         events {{ worker_connections 4096; multi_accept on; accept_mutex off; }}\n\
+         http {{\n\
+           access_log off; sendfile on; tcp_nopush on; keepalive_timeout 600; keepalive_requests 1000000000;\n\
+           open_file_cache max=16; open_file_cache_valid 600;\n\
+           client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;\n\
+           uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;\n\
+           server {{ listen {DUT_ADDRESS}:{PORT} backlog=65535; root {folder}; }}\n\
+         }}\n"
+    )
+}
+
+/// A folder with one file of each size, named after it.
+fn content() -> Result<TempDir> {
+    let folder = TempDir::create().context("making a folder")?;
+    for size in SIZES {
+        let path = folder.path().join(size.to_string());
+        fs::write(&path, body(size)).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(folder)
+}
+
+fn body(size: usize) -> Vec<u8> {
+    (0..size).map(|i| b'a' + (i % 26) as u8).collect()
+}
+
+/// All rows of one server.
+fn loads(plan: &Plan, bed: &Bed) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for size in SIZES {
+        look(bed, size).with_context(|| format!("the answer of {size} B"))?;
+        figures.extend(load(plan, bed, size).with_context(|| format!("{size} B"))?);
+    }
+    Ok(figures)
+}
+
+/// Asks once and looks at the answer: wrk looks at no body.
+fn look(bed: &Bed, size: usize) -> Result<()> {
+    let address: SocketAddrV4 = format!("{DUT_ADDRESS}:{PORT}").parse()?;
+    let mut stream = bed.peer.tcp_connect(address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET /{size} HTTP/1.1\r\nHost: {DUT_ADDRESS}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").context("no end of its head")?;
+    let (head, found) = (String::from_utf8_lossy(&answer[..end]), &answer[end + 4..]);
+    ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    ensure!(found == body(size), "{} bytes, not the {size} expected; {head}", found.len());
+    Ok(())
+}
+
+/// Requests a second, and the 99th percentile.
+fn load(plan: &Plan, bed: &Bed, size: usize) -> Result<[Figure; 2]> {
+    let seconds = plan.seconds.ceil();
+    let mut command = bed.command(Side::Peer, "wrk");
+    command.args(["--threads", "1", "--connections", &CONNECTIONS.to_string(), "--latency"]);
+    command.args(["--duration", &format!("{seconds}s"), &format!("http://{DUT_ADDRESS}:{PORT}/{size}")]);
+    let before = cpu_time_of_children();
+    let output = run_to_end(command, patience(seconds)).context("wrk")?;
+    let busy = (cpu_time_of_children() - before).as_secs_f64() / seconds;
+    let result = WrkResult::parse(&output).with_context(|| format!("no result in:\n{output}"))?;
+    ensure!(!result.errors, "errors:\n{output}");
+    let note = (busy > BUSY_NOTE).then(|| format!("wrk was busy for {:.0} % of the time", busy.min(1.0) * 100.0));
+    Ok([Figure { value: result.per_second, note: note.clone() }, Figure { value: result.p99_us, note }])
+}
+
+/// What children used that have ended.
+fn cpu_time_of_children() -> Duration {
+    // SAFETY: all-zero bytes are a valid `rusage`, and getrusage fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let time = |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+#[derive(Debug, PartialEq)]
+struct WrkResult {
+    per_second: f64,
+    p99_us: f64,
+    errors: bool,
+}
+
+impl WrkResult {
+    fn parse(output: &str) -> Result<Self> {
+        let after = |name: &str| {
+            let line = output.lines().find_map(|line| line.trim().strip_prefix(name));
+            line.map(str::trim).with_context(|| format!("no {name:?}"))
+        };
+        let p99 = after("99%")?;
+        let unit = p99.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let scale = match unit {
+            "us" => 1.0,
+            "ms" => 1e3,
+            "s" => 1e6,
+            _ => bail!("a latency of {p99:?}"),
+        };
+        Ok(Self {
+            per_second: after("Requests/sec:")?.parse()?,
+            p99_us: p99[..p99.len() - unit.len()].parse::<f64>()? * scale,
+            errors: output.contains("Socket errors") || output.contains("Non-2xx"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrk_is_understood() {
+        let output = "Running 2s test @ http://198.18.0.1:80/128\n  1 threads and 64 connections\n  \
+                      Latency Distribution\n     50%  410.00us\n     99%    1.25ms\n  \
+                      100 requests in 2.00s, 1.00MB read\nRequests/sec:  81234.56\nTransfer/sec:      1.00MB\n";
+        let expected = WrkResult { per_second: 81_234.56, p99_us: 1250.0, errors: false };
+        assert_eq!(WrkResult::parse(output).unwrap(), expected);
+        let failed = output.replace("Transfer", "  Non-2xx or 3xx responses: 3\nTransfer");
+        assert!(WrkResult::parse(&failed).unwrap().errors);
+        assert!(WrkResult::parse("Requests/sec: 1").is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! Suites on TCP over a veth pair.
+
+mod bulk;
+mod exchange;
+mod http;
+
+pub(super) use bulk::contest as bulk;
+pub(super) use exchange::{connections, requests};
+pub(super) use http::contest as http;
+
+use super::{
+    Plan,
+    bed::{Bed, DUT_ADDRESS, Side, run_to_end},
+};
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// The kernel's default may pace (BBR) and then sends less than the link carries; `reno` is what every namespace may choose.
+const CONGESTION_CONTROL: &str = "reno";
+const PORT: u16 = 7;
+
+fn target() -> String {
+    format!("{DUT_ADDRESS}:{PORT}")
+}
+
+/// Makes a side the kernel's, fit for many connections.
+fn kernel_side(bed: &Bed, side: Side) -> Result<()> {
+    bed.give_address_to_kernel(side)?;
+    let settings = [
+        ("net.ipv4.tcp_congestion_control", CONGESTION_CONTROL),
+        ("net.core.somaxconn", "65535"),
+        ("net.ipv4.tcp_max_syn_backlog", "65535"),
+        // Who opens tens of thousands of connections a second needs the ports of those in TIME_WAIT.
+        ("net.ipv4.ip_local_port_range", "1024 65535"),
+        ("net.ipv4.tcp_tw_reuse", "1"),
+        ("net.ipv4.tcp_tw_reuse_delay", "1"),
+    ];
+    settings.iter().try_for_each(|(key, value)| bed.ns(side).sysctl(key, value))
+}
+
+/// Runs one of this program's clients; what it prints as JSON.
+fn result_of<T: DeserializeOwned>(plan: &Plan, mut command: Command) -> Result<T> {
+    command.args(["--json", "--seconds", &plan.seconds.to_string(), "--warm-up", &plan.warm_up.to_string()]);
+    let output = run_to_end(command, patience(plan.seconds + plan.warm_up)).context("the client")?;
+    let line = output.lines().find(|line| line.starts_with('{')).with_context(|| format!("no result in:\n{output}"))?;
+    Ok(serde_json::from_str(line)?)
+}
+
+fn patience(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds) + Duration::from_secs(20)
+}
+
+fn installed(program: &str, package: &str) -> Result<()> {
+    let found = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    ensure!(found.is_ok(), "{program} is not installed (Debian: {package}; scripts/bench does it)");
+    Ok(())
+}
