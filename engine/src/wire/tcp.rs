@@ -351,7 +351,7 @@ impl Repr {
     /// Writes header and options to the start of `out` and returns their length, in bytes.
     ///
     /// `pseudo_and_payload_sum` is the folded sum of the pseudo-header, whose length field counts this header too, and of the payload (see
-    /// [`checksum`](super::checksum)); the checksum is computed from it. Bytes behind the header are not touched.
+    /// [`checksum`]); the checksum is computed from it. Bytes behind the header are not touched.
     #[inline]
     pub fn write(&self, out: &mut [u8; HEADER_BYTES_MAX], pseudo_and_payload_sum: u16) -> usize {
         let (head, rest) = out.split_at_mut(HEADER_BYTES);
