@@ -31,6 +31,8 @@ enum Command {
     RawLoop(reflect::ReflectArgs),
     /// Cost of a stack without a kernel, on one core
     Mem(mem::MemArgs),
+    /// Cost of a TCP without a kernel, on one core
+    MemTcp(mem::tcp::MemTcpArgs),
     /// Base line: an echo server on the kernel's UDP sockets
     KernelUdpEcho(kernel_udp::KernelUdpArgs),
     /// Requests and their answers over lasting connections of the kernel's
@@ -49,6 +51,7 @@ fn main() -> Result<()> {
         Command::Gen(args) => generator::run(&args),
         Command::RawLoop(args) => reflect::run(&args),
         Command::Mem(args) => mem::run(&args),
+        Command::MemTcp(args) => mem::tcp::run(&args),
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
         Command::TcpRr(args) => tcp::run_rr(&args),
         Command::TcpCrr(args) => tcp::run_crr(&args),

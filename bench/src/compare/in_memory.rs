@@ -1,17 +1,16 @@
-//! The suite without a kernel: nanoseconds and instructions a packet.
+//! The suites without a kernel: nanoseconds and instructions a packet.
 
 use super::{
     Plan,
-    bed::prioritised,
+    bed::run_to_end,
     report::{Better, Rounds},
 };
 use crate::{
-    mem::{MemSystem, Work, instructions_per_packet},
+    mem::{Collect, MemSystem, Work, instructions_each, tcp},
     stop::StopFlag,
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use framewire_tests::rig::Process;
 use std::{process::Command, time::Duration};
 
 /// UDP payloads, in bytes.
@@ -20,61 +19,124 @@ const SIZES: [usize; 2] = [64, 1472];
 const PACKETS_PER_SECOND: f64 = 1e6;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is missing for this suite.
-pub(super) fn check(plan: &Plan) -> Result<()> {
-    ensure!(!wanted(plan).is_empty(), "none of --systems {} is in it", plan.only.join(","));
+/// What runs of this program with certain arguments show.
+#[derive(Debug)]
+pub(super) struct Case {
+    scenario: String,
+    systems: Vec<&'static str>,
+    /// Without the system, and without the number of packets, whose option comes last.
+    arguments: Vec<String>,
+    /// Printed after the figure.
+    unit: &'static str,
+    better: Better,
+    instructions_unit: &'static str,
+    collect: Collect,
+}
+
+/// What is missing for such a suite.
+pub(super) fn check(plan: &Plan, cases: &[Case]) -> Result<()> {
+    let any = cases.iter().any(|case| !case.systems.is_empty());
+    ensure!(any, "none of --systems {} is in it", plan.only.join(","));
     let valgrind = Command::new("valgrind").arg("--version").output();
     ensure!(valgrind.is_ok(), "valgrind is not installed (Debian: valgrind; scripts/bench installs it)");
     Ok(())
 }
 
-fn wanted(plan: &Plan) -> Vec<MemSystem> {
-    MemSystem::value_variants().iter().copied().filter(|system| plan.wants(system.name())).collect()
+/// All of them, one after the other.
+pub(super) fn run(plan: &Plan, suite: &str, cases: &[Case], stop: &StopFlag) -> Result<Vec<Rounds>> {
+    let pairs = cases.iter().filter(|case| !case.systems.is_empty()).map(|case| case.run(plan, suite, stop));
+    pairs.collect::<Result<Vec<_>>>().map(|pairs| pairs.concat())
 }
 
-/// All rounds: for each work and size, one scenario by the clock and one by callgrind.
-pub(super) fn run(plan: &Plan, suite: &str, stop: &StopFlag) -> Result<Vec<Rounds>> {
-    let systems = wanted(plan);
-    let mut scenarios = Vec::new();
-    for &work in Work::value_variants() {
-        for size in SIZES {
-            let empty = |unit| Rounds {
-                suite: suite.into(),
-                scenario: format!("{} {size} B", work.name()),
-                unit,
-                better: Better::Lower,
-                systems: systems.iter().map(|system| (system.name().to_owned(), Vec::new())).collect(),
-                notes: Vec::new(),
-            };
-            let (mut times, mut instructions) = (empty("ns/packet"), empty("instructions/packet"));
-            for _ in 0..plan.rounds {
-                for (&system, (_, values)) in systems.iter().zip(&mut times.systems) {
-                    if stop.is_set() {
-                        bail!("interrupted");
-                    }
-                    values.push(time(plan, system, work, size)?);
-                }
-            }
-            // Counted once: the count is the same each time.
-            for (&system, (_, values)) in systems.iter().zip(&mut instructions.systems) {
-                values.push(instructions_per_packet(system, work, size)?);
-            }
-            scenarios.extend([times, instructions]);
+/// The suite `mem`.
+pub(super) fn udp(plan: &Plan) -> Vec<Case> {
+    let case = |work: Work, size: usize| Case {
+        scenario: format!("{} {size} B", work.name()),
+        systems: wanted(plan, MemSystem::value_variants().iter().map(|system| system.name())),
+        arguments: strings(&["mem", "--work", work.name(), "--payload-bytes", &size.to_string(), "--packets"]),
+        unit: "ns/packet",
+        better: Better::Lower,
+        instructions_unit: "instructions/packet",
+        collect: Collect::Batch,
+    };
+    Work::value_variants().iter().flat_map(|&work| SIZES.map(|size| case(work, size))).collect()
+}
+
+/// The suite `mem-tcp`.
+pub(super) fn tcp(plan: &Plan) -> Vec<Case> {
+    let case = |work: tcp::Work, checksum: tcp::Checksum| {
+        let (unit, better) = match work {
+            tcp::Work::Bulk => ("Gbit/s", Better::Higher),
+            tcp::Work::Receive | tcp::Work::Send | tcp::Work::Ack => ("ns/segment", Better::Lower),
+        };
+        let how = if checksum == tcp::Checksum::Trust { ", checksums trusted" } else { "" };
+        let systems = tcp::System::value_variants().iter().filter(|system| system.does(work));
+        Case {
+            scenario: format!("{}{how}", work.name()),
+            systems: wanted(plan, systems.map(|system| system.name())),
+            arguments: strings(&["mem-tcp", "--work", work.name(), "--checksum", checksum.name(), "--segments"]),
+            unit,
+            better,
+            instructions_unit: "instructions/segment",
+            collect: if work == tcp::Work::Ack { Collect::Acks } else { Collect::Batch },
         }
-    }
-    Ok(scenarios)
+    };
+    let checksums = tcp::Checksum::value_variants();
+    let works = tcp::Work::value_variants().iter();
+    works.flat_map(|&work| checksums.iter().map(move |&checksum| case(work, checksum))).collect()
 }
 
-fn time(plan: &Plan, system: MemSystem, work: Work, payload_bytes: usize) -> Result<f64> {
-    let mut command = Command::new(std::env::current_exe()?);
-    let packets = (plan.seconds * PACKETS_PER_SECOND) as usize;
-    command.args(["mem", "--system", system.name(), "--work", work.name()]);
-    command.args(["--payload-bytes", &payload_bytes.to_string(), "--packets", &packets.to_string()]);
-    command.args(["--core", &plan.cores.dut.to_string()]);
-    let mut process = Process::spawn(prioritised(command))?;
-    let status = process.wait(PATIENCE)?;
-    let output = process.output();
-    ensure!(status.success(), "{} ended with {status}:\n{output}", system.name());
-    let figure = output.split_once(": ").and_then(|(_, rest)| rest.split_once(" ns/packet")).map(|(figure, _)| figure);
-    figure.and_then(|figure| figure.parse().ok()).with_context(|| format!("no figure in:\n{output}"))
+fn wanted(plan: &Plan, systems: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    systems.filter(|system| plan.wants(system)).collect()
+}
+
+fn strings(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&argument| argument.to_owned()).collect()
+}
+
+impl Case {
+    /// All rounds: by the clock and by callgrind.
+    fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag) -> Result<[Rounds; 2]> {
+        let empty = |unit, better| Rounds {
+            suite: suite.into(),
+            scenario: self.scenario.clone(),
+            unit,
+            better,
+            systems: self.systems.iter().map(|&system| (system.to_owned(), Vec::new())).collect(),
+            notes: Vec::new(),
+        };
+        let (mut times, mut instructions) =
+            (empty(self.unit, self.better), empty(self.instructions_unit, Better::Lower));
+        for _ in 0..plan.rounds {
+            for (&system, (_, values)) in self.systems.iter().zip(&mut times.systems) {
+                if stop.is_set() {
+                    bail!("interrupted");
+                }
+                values.push(self.time(plan, system).with_context(|| self.scenario.clone())?);
+            }
+        }
+        // Counted once: the count is the same each time.
+        for (&system, (_, values)) in self.systems.iter().zip(&mut instructions.systems) {
+            let count = instructions_each(self.collect, &self.arguments_for(system));
+            values.push(count.with_context(|| self.scenario.clone())?);
+        }
+        Ok([times, instructions])
+    }
+
+    fn arguments_for(&self, system: &str) -> Vec<String> {
+        let mut arguments = self.arguments.clone();
+        arguments.splice(1..1, strings(&["--system", system]));
+        arguments
+    }
+
+    fn time(&self, plan: &Plan, system: &str) -> Result<f64> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let packets = (plan.seconds * PACKETS_PER_SECOND) as usize;
+        command.args(self.arguments_for(system)).arg(packets.to_string());
+        command.args(["--core", &plan.cores.dut.to_string()]);
+        let output = run_to_end(command, PATIENCE).with_context(|| system.to_owned())?;
+        let before = output.split_once(&format!(" {}", self.unit)).map(|(before, _)| before);
+        let figure = before.and_then(|text| text.split_whitespace().last()?.parse().ok());
+        figure.with_context(|| format!("no figure in:\n{output}"))
+    }
 }

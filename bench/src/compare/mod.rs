@@ -17,6 +17,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use bed::Cores;
 use clap::{Args, ValueEnum};
+use in_memory::Case;
 use machine::Machine;
 use report::{Entry, Rounds};
 use std::{
@@ -35,6 +36,8 @@ enum Suite {
     UdpEcho,
     /// UDP without a kernel, on one core: time and instructions a packet
     Mem,
+    /// TCP without a kernel, on one core: throughput, time and instructions a segment
+    MemTcp,
     /// One TCP connection, as many bytes as go
     TcpBulk,
     /// Requests and their answers over lasting TCP connections
@@ -51,6 +54,7 @@ impl Suite {
             Self::Reflect => "reflect",
             Self::UdpEcho => "udp-echo",
             Self::Mem => "mem",
+            Self::MemTcp => "mem-tcp",
             Self::TcpBulk => "tcp-bulk",
             Self::TcpRr => "tcp-rr",
             Self::TcpCrr => "tcp-crr",
@@ -58,18 +62,27 @@ impl Suite {
         }
     }
 
-    /// For suites on a veth pair.
-    fn contest(self, plan: &Plan) -> Option<Contest> {
-        Some(match self {
-            Self::Reflect => veth::contest(plan, Answer::Reflect),
-            Self::UdpEcho => veth::contest(plan, Answer::Echo),
-            Self::TcpBulk => tcp::bulk(plan),
-            Self::TcpRr => tcp::requests(plan),
-            Self::TcpCrr => tcp::connections(plan),
-            Self::Http => tcp::http(plan),
-            Self::Mem => return None,
-        })
+    fn how(self, plan: &Plan) -> How {
+        match self {
+            Self::Reflect => How::Veth(veth::contest(plan, Answer::Reflect)),
+            Self::UdpEcho => How::Veth(veth::contest(plan, Answer::Echo)),
+            Self::Mem => How::InMemory(in_memory::udp(plan)),
+            Self::MemTcp => How::InMemory(in_memory::tcp(plan)),
+            Self::TcpBulk => How::Veth(tcp::bulk(plan)),
+            Self::TcpRr => How::Veth(tcp::requests(plan)),
+            Self::TcpCrr => How::Veth(tcp::connections(plan)),
+            Self::Http => How::Veth(tcp::http(plan)),
+        }
     }
+}
+
+/// How a suite is measured.
+#[derive(Debug)]
+enum How {
+    /// On a veth pair between two namespaces.
+    Veth(Contest),
+    /// On one core without a kernel.
+    InMemory(Vec<Case>),
 }
 
 /// Options of `run`.
@@ -187,17 +200,17 @@ impl Plan {
 
     /// Why a suite cannot run here, said before the first minute is spent.
     fn check(&self, suite: Suite) -> Result<()> {
-        match suite.contest(self) {
-            Some(contest) => contest.only(self).and_then(|contest| contest.check()),
-            None => in_memory::check(self),
+        match suite.how(self) {
+            How::Veth(contest) => contest.only(self).and_then(|contest| contest.check()),
+            How::InMemory(cases) => in_memory::check(self, &cases),
         }
         .with_context(|| suite.name())
     }
 
     fn run(&self, suite: Suite, stop: &StopFlag) -> Result<Vec<Rounds>> {
-        match suite.contest(self) {
-            Some(contest) => contest.only(self).and_then(|contest| contest.run(self, suite.name(), stop)),
-            None => in_memory::run(self, suite.name(), stop),
+        match suite.how(self) {
+            How::Veth(contest) => contest.only(self).and_then(|contest| contest.run(self, suite.name(), stop)),
+            How::InMemory(cases) => in_memory::run(self, suite.name(), &cases, stop),
         }
         .with_context(|| suite.name())
     }

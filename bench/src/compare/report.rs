@@ -46,7 +46,7 @@ impl Summary {
 }
 
 /// All rounds of one scenario: the value of round `i` of each system at index `i`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rounds {
     pub(crate) suite: String,
     pub(crate) scenario: String,

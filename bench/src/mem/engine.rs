@@ -1,6 +1,6 @@
 //! The engine: a worker as in production, on a `mem` port whose wire is in our hands.
 
-use super::{BATCH, Subject, Work};
+use super::{BATCH, Subject, Turn, Work};
 use crate::packet::Flow;
 use anyhow::Result;
 use framewire::{
@@ -67,14 +67,16 @@ impl Engine {
     }
 }
 
-impl Subject for Engine {
-    fn inject(&mut self, frame: &[u8]) -> bool {
-        self.nic.borrow_mut().inject(frame)
-    }
-
+impl Turn for Engine {
     fn work(&mut self) {
         self.now = self.now + Duration::from_micros(10);
         self.turn();
+    }
+}
+
+impl Subject for Engine {
+    fn inject(&mut self, frame: &[u8]) -> bool {
+        self.nic.borrow_mut().inject(frame)
     }
 
     fn drain(&mut self, look: &mut dyn FnMut(&[u8])) -> usize {

@@ -5,9 +5,11 @@
 
 mod callgrind;
 mod engine;
+mod smoltcp_device;
 mod smoltcp_stack;
+pub(crate) mod tcp;
 
-pub(crate) use callgrind::instructions_per_packet;
+pub(crate) use callgrind::{Collect, instructions_each};
 
 use crate::{
     affinity,
@@ -105,17 +107,22 @@ pub(crate) struct MemArgs {
 pub(crate) fn run(args: &MemArgs) -> Result<()> {
     affinity::pin(args.core)?;
     let ns = ns_per_packet(args.system, args.work, args.payload_bytes, args.packets)?;
-    println!("{} {} of {} B: {ns:.1} ns/packet", args.system.name(), args.work.name(), args.payload_bytes);
+    let MemArgs { system, work, payload_bytes, packets, .. } = args;
+    let packets = packets.div_ceil(BATCH).max(1) * BATCH;
+    println!("{} {} of {payload_bytes} B: {ns:.1} ns/packet ({packets} packets)", system.name(), work.name());
     Ok(())
 }
 
+/// What a turn of is measured.
+trait Turn {
+    /// Stacks and applications do what there is to do, a batch of it.
+    fn work(&mut self);
+}
+
 /// A stack with an application on it, and the wire's end of its device.
-trait Subject {
+trait Subject: Turn {
     /// Puts a frame where the stack will receive it; false if there is no room.
     fn inject(&mut self, frame: &[u8]) -> bool;
-
-    /// Stack and application do what there is to do, a batch of it.
-    fn work(&mut self);
 
     /// Takes what was sent; returns how many frames, and gives each to `look`.
     fn drain(&mut self, look: &mut dyn FnMut(&[u8])) -> usize;
@@ -126,7 +133,7 @@ trait Subject {
 
 /// The part that is measured: its own function, by whose name callgrind knows it.
 #[inline(never)]
-fn work_of_a_batch(subject: &mut dyn Subject) {
+fn work_of_a_batch(subject: &mut dyn Turn) {
     subject.work();
 }
 

@@ -1,20 +1,18 @@
 //! smoltcp, set up as its documentation advises for throughput: preallocated buffers with room for a batch, one poll for all of it,
 //! datagrams read and written in the socket's own buffers, checksums in both directions as on a link without offload.
 
-use super::{BATCH, Subject, Work};
+use super::{
+    BATCH, Subject, Turn, Work,
+    smoltcp_device::{FRAME_BYTES, FRAMES, Memory},
+};
 use crate::packet::Flow;
 use anyhow::{Result, anyhow};
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
-    phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
     socket::udp,
     time::{Duration, Instant},
     wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint},
 };
-
-const FRAME_BYTES: usize = 1536;
-/// A batch, and room for what else there may be.
-const FRAMES: usize = 2 * BATCH;
 
 pub(super) struct Smoltcp {
     device: Memory,
@@ -84,11 +82,7 @@ fn echo(socket: &mut udp::Socket<'_>, handled: &mut u64) {
     }
 }
 
-impl Subject for Smoltcp {
-    fn inject(&mut self, frame: &[u8]) -> bool {
-        self.device.received.push(frame)
-    }
-
+impl Turn for Smoltcp {
     fn work(&mut self) {
         self.now += Duration::from_micros(10);
         // Takes in the whole batch; nothing waits to be sent yet.
@@ -101,97 +95,21 @@ impl Subject for Smoltcp {
         }
         self.device.received.clear();
     }
+}
+
+impl Subject for Smoltcp {
+    fn inject(&mut self, frame: &[u8]) -> bool {
+        self.device.received.push(frame)
+    }
 
     fn drain(&mut self, look: &mut dyn FnMut(&[u8])) -> usize {
         let sent = &mut self.device.sent;
-        for number in 0..sent.end {
-            look(&sent.frames[number][..sent.lens[number]]);
-        }
-        let count = sent.end;
+        let count = sent.iter().inspect(|frame| look(frame)).count();
         sent.clear();
         count
     }
 
     fn handled(&self) -> u64 {
         self.handled
-    }
-}
-
-/// Frames in preallocated memory, from `begin` to `end`.
-struct Slots {
-    frames: Vec<[u8; FRAME_BYTES]>,
-    lens: [usize; FRAMES],
-    begin: usize,
-    end: usize,
-}
-
-impl Slots {
-    fn clear(&mut self) {
-        (self.begin, self.end) = (0, 0);
-    }
-
-    fn push(&mut self, frame: &[u8]) -> bool {
-        let Some(slot) = self.frames.get_mut(self.end) else { return false };
-        slot[..frame.len()].copy_from_slice(frame);
-        self.lens[self.end] = frame.len();
-        self.end += 1;
-        true
-    }
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        Self { frames: vec![[0; FRAME_BYTES]; FRAMES], lens: [0; FRAMES], begin: 0, end: 0 }
-    }
-}
-
-#[derive(Default)]
-struct Memory {
-    received: Slots,
-    sent: Slots,
-}
-
-impl Device for Memory {
-    type RxToken<'a> = Received<'a>;
-    type TxToken<'a> = Free<'a>;
-
-    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Free<'_>)> {
-        if self.received.begin == self.received.end || self.sent.end == FRAMES {
-            return None;
-        }
-        let number = self.received.begin;
-        self.received.begin += 1;
-        Some((Received(&self.received.frames[number][..self.received.lens[number]]), Free(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _now: Instant) -> Option<Free<'_>> {
-        (self.sent.end < FRAMES).then_some(Free(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        // Checksums: both directions, which is the default.
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-struct Received<'a>(&'a [u8]);
-
-impl RxToken for Received<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-struct Free<'a>(&'a mut Slots);
-
-impl TxToken for Free<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let number = self.0.end;
-        self.0.end += 1;
-        self.0.lens[number] = len;
-        f(&mut self.0.frames[number][..len])
     }
 }
