@@ -128,6 +128,7 @@ impl App for Services {
     fn handle_event(&mut self, net: &mut Net<'_>, event: Event) {
         let service = match event {
             Event::Readable(socket) | Event::Writable(socket) | Event::Error(socket) => self.of_socket(socket),
+            Event::Acceptable(_) | Event::Tcp(..) => None,
             Event::Timer(token) => usize::try_from(token).ok().and_then(|at| self.services.get_mut(at)),
         };
         if let Some(service) = service {

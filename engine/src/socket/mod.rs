@@ -83,8 +83,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod tcp;
 #[cfg(test)]
 mod tests;
+
+pub use tcp::*;
 
 pub use crate::{
     proto::udp::{Datagram, RxLimits},
@@ -149,6 +152,11 @@ pub enum Event {
     Error(UdpSocket),
     /// A timer set with [`Net::set_timer`] is due.
     Timer(u64),
+    /// Connections wait to be accepted. Told again each turn while they do.
+    Acceptable(TcpListener),
+    /// Something happened to a stream. [`TcpEvent::Readable`] is told when data comes, and again each turn as long as the application took some of it the
+    /// turn before; one that stopped taking goes on when it wants to.
+    Tcp(TcpStream, TcpEvent),
 }
 
 /// The application's view of its worker's stack.
@@ -319,10 +327,21 @@ pub fn drive<A: App + ?Sized>(stack: &mut Stack, app: &mut A) -> Work {
             }
             StackEvent::UdpError(handle) => app.handle_event(&mut Net::new(stack), Event::Error(UdpSocket(handle))),
             StackEvent::Timer(token) => app.handle_event(&mut Net::new(stack), Event::Timer(token)),
+            StackEvent::Tcp(handle) => {
+                while let Some(event) = stack.tcp_poll_event(handle) {
+                    app.handle_event(&mut Net::new(stack), Event::Tcp(TcpStream(handle), event));
+                }
+                stack.tcp_relist(handle);
+            }
+            StackEvent::TcpAcceptable(handle) => {
+                app.handle_event(&mut Net::new(stack), Event::Acceptable(TcpListener(handle)));
+                stack.tcp_relist_listener(handle);
+            }
         }
     }
-    match app.poll(&mut Net::new(stack)) {
-        Work::None => work,
-        Work::Some => Work::Some,
+    if app.poll(&mut Net::new(stack)) == Work::Some {
+        work = Work::Some;
     }
+    stack.flush();
+    work
 }

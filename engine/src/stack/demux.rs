@@ -52,6 +52,12 @@ impl Demux {
         self.any[usize::from(local.port())].map(|socket| socket.get() - 1)
     }
 
+    /// The socket bound to `local`: to the address before to any.
+    pub(super) fn find_bound(&self, local: SocketAddrV4) -> Option<u32> {
+        let bound = self.bound.get(&bound_key(local)).copied();
+        bound.or_else(|| self.any[usize::from(local.port())].map(|socket| socket.get() - 1))
+    }
+
     /// Some socket has `local`, or has its port at any address while `local` is one, or the other way round.
     pub(super) fn is_taken(&self, local: SocketAddrV4) -> bool {
         if local.ip().is_unspecified() {

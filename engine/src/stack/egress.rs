@@ -118,6 +118,19 @@ impl Stack {
         }
     }
 
+    /// How packets to `dst` go, if that is known now; if not, it is being asked.
+    #[inline]
+    pub(super) fn way_to(&mut self, dst: Ipv4Addr) -> Option<Destination> {
+        let epoch_base = self.routes.epoch();
+        let ifaces = &self.ifaces;
+        let cached =
+            self.dest.get(dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()));
+        cached.or_else(|| match self.find_way(dst, false) {
+            Ok(Way::Known(to)) => Some(to),
+            _ => None,
+        })
+    }
+
     #[cold]
     fn send_uncached(&mut self, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
         match self.find_way(send.dst, send.broadcast)? {

@@ -3,6 +3,7 @@
 use super::{
     NeighbourSource, NeighbourWord, RxChecksum, Stack, TimerKey,
     egress::{IpSend, L4},
+    tcp::IcmpError,
     udp::Delivery,
 };
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
         IfaceId,
         fragment::{FragmentError, FragmentKey, Inserted},
         neighbour::{Learned, TimerAction},
+        tcp::Endpoints,
         udp::PendingError,
     },
     time::Duration,
@@ -19,6 +21,7 @@ use crate::{
         ethernet::ethertype,
         icmp::{self, kind, unreachable},
         ipv4::{self, HeaderError, OptionError, protocol},
+        seq::SeqNum,
         udp,
     },
 };
@@ -253,6 +256,8 @@ impl Stack {
     fn handle_transport(&mut self, id: IfaceId, header: &ipv4::Header, at: usize, mut packet: RxBuf, group: Group) {
         match header.protocol {
             protocol::UDP => self.handle_udp(id, header, at, packet, group),
+            protocol::TCP if group == Group::Unicast => self.handle_tcp(id, header, at, packet),
+            protocol::TCP => self.counters.drop_tcp_group += 1,
             protocol::ICMP => {
                 packet.advance(at + header.header_len);
                 self.handle_icmp(header, packet, group);
@@ -451,15 +456,29 @@ impl Stack {
 
     /// An ICMP error about a packet of ours. Believed only if the quote is long enough and matches a socket (CVE-2020-11910).
     fn handle_icmp_error(&mut self, header: &icmp::Header, message: &RxBuf) {
-        let quoted = &message.as_slice()[icmp::HEADER_BYTES..];
-        let matched = quoted_udp(quoted).is_some_and(|(local, remote)| {
-            self.is_our_address(*local.ip()) && self.handle_udp_error(header, local, remote)
+        let quote = Quote::parse(&message.as_slice()[icmp::HEADER_BYTES..]);
+        let matched = quote.is_some_and(|quote| {
+            self.is_our_address(*quote.local.ip())
+                && match quote.protocol {
+                    protocol::UDP => self.handle_udp_error(header, quote.local, quote.remote),
+                    _ => self.handle_tcp_error(header, &quote),
+                }
         });
         if matched {
             self.counters.icmp_errors_received += 1;
         } else {
             self.counters.icmp_errors_ignored += 1;
         }
+    }
+
+    fn handle_tcp_error(&mut self, header: &icmp::Header, quote: &Quote) -> bool {
+        let error = match (header.kind, header.code) {
+            (kind::UNREACHABLE, unreachable::FRAGMENTATION_NEEDED) => IcmpError::TooBig(header.low),
+            (kind::UNREACHABLE, unreachable::PORT | unreachable::PROTOCOL) => IcmpError::Refused,
+            (kind::UNREACHABLE, _) => IcmpError::Unreachable,
+            _ => IcmpError::Other,
+        };
+        self.tcp_icmp_error(&Endpoints { local: quote.local, remote: quote.remote }, quote.seq, error)
     }
 
     fn handle_udp_error(&mut self, header: &icmp::Header, local: SocketAddrV4, remote: SocketAddrV4) -> bool {
@@ -541,7 +560,7 @@ fn acceptable_source(src: Ipv4Addr) -> bool {
 
 /// The header of `bytes` bytes at `at` is there, but its end lies in a later piece than the first.
 #[cold]
-fn splits_header(packet: &RxBuf, at: usize, bytes: usize) -> bool {
+pub(super) fn splits_header(packet: &RxBuf, at: usize, bytes: usize) -> bool {
     packet.len() < at + bytes && at + bytes <= packet.total_len()
 }
 
@@ -558,22 +577,35 @@ fn quotes_icmp_error(quote: &[u8]) -> bool {
     quote.get(9) == Some(&protocol::ICMP) && quote.get(header_len).is_none_or(|&kind| icmp::is_error(kind))
 }
 
-/// The endpoints (ours, the peer's) of a UDP packet of ours that an ICMP error quotes; `None` unless its IP header and first 8 payload bytes are there.
-fn quoted_udp(quote: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
-    let head: &[u8; ipv4::HEADER_BYTES] = quote.first_chunk()?;
-    let header_len = usize::from(head[0] & 0x0f) * 4;
-    if head[0] >> 4 != 4 || header_len < ipv4::HEADER_BYTES || head[9] != protocol::UDP {
-        return None;
+/// What an ICMP error quotes of a UDP or TCP packet of ours: endpoints (ours, the peer's) and what follows the ports, which in TCP is the sequence number.
+#[derive(Clone, Copy, Debug)]
+struct Quote {
+    protocol: u8,
+    local: SocketAddrV4,
+    remote: SocketAddrV4,
+    seq: SeqNum,
+}
+
+impl Quote {
+    /// `None` unless the IP header and 8 bytes behind it are there.
+    fn parse(quote: &[u8]) -> Option<Self> {
+        let head: &[u8; ipv4::HEADER_BYTES] = quote.first_chunk()?;
+        let header_len = usize::from(head[0] & 0x0f) * 4;
+        if head[0] >> 4 != 4 || header_len < ipv4::HEADER_BYTES || !matches!(head[9], protocol::UDP | protocol::TCP) {
+            return None;
+        }
+        // A later fragment has no ports where they would be.
+        if u16::from_be_bytes([head[6], head[7]]) & 0x1fff != 0 {
+            return None;
+        }
+        let l4: &[u8; 8] = quote.get(header_len..)?.first_chunk()?;
+        let src = Ipv4Addr::new(head[12], head[13], head[14], head[15]);
+        let dst = Ipv4Addr::new(head[16], head[17], head[18], head[19]);
+        Some(Self {
+            protocol: head[9],
+            local: SocketAddrV4::new(src, u16::from_be_bytes([l4[0], l4[1]])),
+            remote: SocketAddrV4::new(dst, u16::from_be_bytes([l4[2], l4[3]])),
+            seq: SeqNum(u32::from_be_bytes([l4[4], l4[5], l4[6], l4[7]])),
+        })
     }
-    // A later fragment has no ports where they would be.
-    if u16::from_be_bytes([head[6], head[7]]) & 0x1fff != 0 {
-        return None;
-    }
-    let ports: &[u8; udp::HEADER_BYTES] = quote.get(header_len..)?.first_chunk()?;
-    let src = Ipv4Addr::new(head[12], head[13], head[14], head[15]);
-    let dst = Ipv4Addr::new(head[16], head[17], head[18], head[19]);
-    Some((
-        SocketAddrV4::new(src, u16::from_be_bytes([ports[0], ports[1]])),
-        SocketAddrV4::new(dst, u16::from_be_bytes([ports[2], ports[3]])),
-    ))
 }

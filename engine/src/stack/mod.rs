@@ -15,6 +15,7 @@ mod egress;
 mod gossip;
 mod iface;
 mod ingress;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
@@ -23,6 +24,7 @@ mod wheel;
 pub use egress::SendError;
 pub use gossip::NeighbourWord;
 pub use iface::{IfaceConfig, Interface, NeighbourSource, RxChecksum};
+pub use tcp::{ListenerHandle, TcpHandle};
 pub use udp::{BindError, UdpHandle};
 
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
         path_mtu::PathMtus,
         rate::TokenBucket,
         route::{Route, RouteError, Routes},
+        tcp::TcpConfig,
         udp::RxLimits,
     },
     telemetry::Counters,
@@ -69,6 +72,8 @@ pub struct StackConfig {
     pub neighbours: NeighbourConfig,
     /// Reassembly tunables.
     pub fragments: FragmentConfig,
+    /// TCP limits, and what its connections begin with.
+    pub tcp: TcpConfig,
 }
 
 impl StackConfig {
@@ -83,6 +88,7 @@ impl StackConfig {
             icmp_errors_burst: 50,
             neighbours: NeighbourConfig::default(),
             fragments: FragmentConfig::default(),
+            tcp: TcpConfig::default(),
         }
     }
 }
@@ -94,6 +100,11 @@ enum TimerKey {
     Reassembly,
     Announce(IfaceId),
     App(u64),
+    /// A connection, by its number.
+    Tcp(u32),
+    /// A half-open connection, by its number.
+    TcpHalfOpen(u32),
+    TcpTimeWait,
 }
 
 /// Something that an application wants to know.
@@ -107,6 +118,10 @@ pub enum StackEvent {
     UdpError(UdpHandle),
     /// A timer of the application is due.
     Timer(u64),
+    /// A connection has events: take them with [`Stack::tcp_poll_event`].
+    Tcp(TcpHandle),
+    /// A listener has connections to accept.
+    TcpAcceptable(ListenerHandle),
 }
 
 /// One core's protocol stack.
@@ -119,6 +134,7 @@ pub struct Stack {
     dest: dest::DestCache,
     path_mtus: PathMtus,
     udp: udp::UdpTable,
+    tcp: tcp::TcpTable,
     reassembler: Reassembler,
     ip_ids: IpIds,
     icmp_errors: TokenBucket,
@@ -143,6 +159,7 @@ impl Stack {
             dest: dest::DestCache::new(seeds()[0]),
             path_mtus: PathMtus::new(seeds()),
             udp: udp::UdpTable::new(seeds()),
+            tcp: tcp::TcpTable::new(&mut seeds, config.tcp.resets_per_s),
             reassembler: Reassembler::new(config.fragments.clone(), seeds()),
             ip_ids: IpIds::new(seeds()),
             icmp_errors: TokenBucket::new(config.icmp_errors_per_s, config.icmp_errors_burst),
@@ -295,6 +312,9 @@ impl Stack {
                 TimerKey::Reassembly => self.reassembly_timer(),
                 TimerKey::Announce(id) => self.announce(id),
                 TimerKey::App(token) => self.events.push_back(StackEvent::Timer(token)),
+                TimerKey::Tcp(index) => self.tcp_timer(index),
+                TimerKey::TcpHalfOpen(index) => self.half_open_timer(index),
+                TimerKey::TcpTimeWait => self.time_wait_timer(),
             }
         }
         self.due = due;
@@ -303,6 +323,10 @@ impl Stack {
 
     /// When [`poll_timers`](Self::poll_timers) has something to do next, at the earliest.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.tcp.has_ready() {
+            // A connection waits for room or for a frame that the kernel has: soon.
+            return Some(self.now);
+        }
         self.timers.next_deadline()
     }
 
@@ -315,7 +339,11 @@ impl Stack {
     #[inline]
     pub fn next_event(&mut self) -> Option<StackEvent> {
         while let Some(event) = self.events.pop_front() {
-            if self.udp.event_is_current(event) {
+            let current = match event {
+                StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_) => self.tcp.event_is_current(event),
+                _ => self.udp.event_is_current(event),
+            };
+            if current {
                 return Some(event);
             }
         }
@@ -346,6 +374,10 @@ impl Stack {
     pub fn usage(&self) -> Usage {
         Usage {
             udp_sockets: self.udp.len(),
+            tcp_connections: self.tcp.len(),
+            tcp_half_open: self.tcp.half_open_len(),
+            tcp_time_wait: self.tcp.time_wait_len(),
+            tcp_rx_frames: self.tcp.rx_frames,
             neighbours: self.ifaces.iter().map(|iface| iface.neighbours.len()).sum(),
             neighbours_parked: self.ifaces.iter().map(|iface| iface.neighbours.parked()).sum(),
             routes: self.routes.iter().count(),
@@ -361,6 +393,14 @@ impl Stack {
 pub struct Usage {
     /// Open UDP sockets.
     pub udp_sockets: usize,
+    /// TCP connections, those in TIME-WAIT apart.
+    pub tcp_connections: usize,
+    /// Connections whose handshake is under way.
+    pub tcp_half_open: usize,
+    /// Connections in TIME-WAIT.
+    pub tcp_time_wait: usize,
+    /// Frames held by received TCP data.
+    pub tcp_rx_frames: u32,
     /// Entries of all neighbour caches.
     pub neighbours: usize,
     /// Packets that wait for a neighbour's answer.

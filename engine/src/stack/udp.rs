@@ -173,7 +173,7 @@ impl UdpTable {
                 slot.socket.is_some()
             }),
             StackEvent::UdpWritable(handle) => self.get(handle).is_some(),
-            StackEvent::Timer(_) => true,
+            StackEvent::Timer(_) | StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_) => true,
         }
     }
 

@@ -93,6 +93,7 @@ impl Rig {
         for _ in 0..self.stack.event_count() {
             match self.stack.next_event() {
                 None | Some(StackEvent::UdpReadable(_) | StackEvent::UdpError(_) | StackEvent::UdpWritable(_)) => {}
+                Some(StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_)) => {}
                 Some(StackEvent::Timer(token)) => panic!("nobody set timer {token}"),
             }
         }
@@ -163,6 +164,10 @@ impl Rig {
             + c.drop_icmp_malformed
             + c.drop_icmp_type
             + c.drop_icmp_no_memory
+            + c.drop_tcp_header
+            + c.drop_tcp_checksum
+            + c.drop_tcp_group
+            + c.tcp_rx_segments
             + c.drop_ip_protocol
             + c.drop_chain_header;
         let network = c.drop_ip_truncated

@@ -3,7 +3,10 @@
 //! A connection that has nothing in flight and nothing to read holds no queue: so an idle one is small, and a busy one allocates nothing, once
 //! there were as many busy ones before.
 
-use super::{receiver::Held, sender::{Pending, Segment}};
+use super::{
+    receiver::Held,
+    sender::{Pending, Segment},
+};
 use crate::buf::RxBuf;
 use std::collections::VecDeque;
 
@@ -50,6 +53,11 @@ pub struct Spares {
 
 impl Default for Spares {
     fn default() -> Self {
-        Self { pending: Shelf(Vec::new()), segments: Shelf(Vec::new()), received: Shelf(Vec::new()), held: Shelf(Vec::new()) }
+        Self {
+            pending: Shelf(Vec::new()),
+            segments: Shelf(Vec::new()),
+            received: Shelf(Vec::new()),
+            held: Shelf(Vec::new()),
+        }
     }
 }

@@ -1,0 +1,447 @@
+//! Loss: how it is found (RFC 8985, 6675, 6582), repaired (RFC 9937, 6298), and taken back when it was none (RFC 3522, 2883).
+
+use super::{
+    congestion::{Ack, CongestionControl},
+    host::Host,
+    prr::Prr,
+    sender::{Delivered, Marks, Phase, Segment, Sender, TimerKind},
+    types::{LossDetection, NEVER},
+};
+use crate::{
+    telemetry::Counters,
+    time::{Duration, Instant},
+    wire::{seq::SeqNum, tcp::SackBlocks},
+};
+
+/// RFC 5681 section 2 and RFC 6675 section 2: so many duplicates mean a loss.
+pub(super) const DUP_THRESHOLD: u32 = 3;
+/// RFC 8985 section 7.2: how long the peer may delay an acknowledgment.
+const PEER_DELAYED_ACK: Duration = Duration::from_millis(200);
+/// Scheduling between the peer's acknowledgment and us takes that long on a busy machine: sooner is no sign of loss.
+const PROBE_WAIT_MIN: Duration = Duration::from_millis(2);
+/// RFC 8985 section 6.2 step 4: recoveries after which a widened window shrinks again.
+const REORDER_PERSIST: u8 = 16;
+
+/// What RACK remembers (RFC 8985 section 5.3).
+#[derive(Debug)]
+pub(super) struct Rack {
+    /// When the segment that was sent last, of those that arrived, was sent; its end.
+    xmit: Instant,
+    end: SeqNum,
+    rtt_ns: u64,
+    pub(super) min_rtt_ns: u64,
+    /// Highest end that arrived.
+    fack: SeqNum,
+    reordering: bool,
+    window_mult: u8,
+    window_persist: u8,
+    dsack_round: Option<SeqNum>,
+}
+
+/// One segment was sent after another; those of one burst have one time, and their order decides.
+fn sent_after(at: Instant, end: SeqNum, other_at: Instant, other_end: SeqNum) -> bool {
+    at > other_at || (at == other_at && end.gt(other_end))
+}
+
+impl Rack {
+    pub(super) fn new(iss: SeqNum) -> Self {
+        Self {
+            xmit: Instant::ZERO,
+            end: iss,
+            rtt_ns: 0,
+            min_rtt_ns: u64::MAX,
+            fack: iss,
+            reordering: false,
+            window_mult: 1,
+            window_persist: REORDER_PERSIST,
+            dsack_round: None,
+        }
+    }
+
+    /// A segment has arrived (RFC 8985 section 6.2, steps 1 to 3).
+    #[inline]
+    pub(super) fn on_delivered(&mut self, segment: &Segment, now: Instant) {
+        let rtt_ns = now.as_nanos().saturating_sub(segment.sent_at.as_nanos());
+        let resent = segment.marks.has(Marks::RESENT);
+        let end = segment.end();
+        if end.gt(self.fack) {
+            self.fack = end;
+        } else if !resent && end.lt(self.fack) {
+            self.reordering = true;
+        }
+        // Back sooner than any round trip: that was the original's acknowledgment.
+        if resent && rtt_ns < self.min_rtt_ns {
+            return;
+        }
+        if sent_after(segment.sent_at, end, self.xmit, self.end) {
+            (self.xmit, self.end, self.rtt_ns) = (segment.sent_at, end, rtt_ns);
+        }
+    }
+
+    /// Section 6.2 step 4.
+    fn reorder_window_ns(&self, eager: bool, srtt: Option<Duration>) -> u64 {
+        if eager && !self.reordering || self.min_rtt_ns == u64::MAX {
+            return 0;
+        }
+        let srtt_ns = srtt.map_or(u64::MAX, |srtt| srtt.as_nanos() as u64);
+        (self.min_rtt_ns / 4).saturating_mul(u64::from(self.window_mult)).min(srtt_ns)
+    }
+}
+
+/// An acknowledgment, as far as the sender cares.
+#[derive(Debug)]
+pub(super) struct AckInput<'a> {
+    pub(super) ack: SeqNum,
+    pub(super) sack: &'a SackBlocks,
+    /// The timestamp of ours that it echoes, and how long ago we sent that.
+    pub(super) echo: Option<(u32, Duration)>,
+    /// It is a duplicate as RFC 5681 section 2 defines it.
+    pub(super) duplicate: bool,
+    pub(super) detection: LossDetection,
+    /// It echoes congestion (RFC 3168).
+    pub(super) congestion_echo: bool,
+    /// The window was the limit when we sent last.
+    pub(super) cwnd_limited: bool,
+    pub(super) now: Instant,
+}
+
+impl Sender {
+    /// All that an acceptable acknowledgment means for what is in flight.
+    pub(super) fn handle_ack(&mut self, ack: &AckInput<'_>, host: &mut impl Host) -> Delivered {
+        let now = ack.now;
+        let in_flight_before = self.in_flight();
+        let mut told = Delivered { dsack: self.reports_duplicate(ack), ..Delivered::default() };
+        if ack.ack.gt(self.una) {
+            self.acknowledge(ack.ack, now, &mut told, host.spares());
+            self.waiting_since = now;
+            self.timer_from(now);
+        }
+        if !ack.sack.is_empty() {
+            let usable = |&(start, end): &(SeqNum, SeqNum)| start.lt(end) && start.gt(self.una) && end.le(self.nxt);
+            let mut blocks = SackBlocks::EMPTY;
+            for (start, end) in ack.sack.iter().filter(usable) {
+                blocks.push(start, end);
+            }
+            for (start, end) in blocks.iter() {
+                self.selectively_acknowledge(start, end, now, &mut told);
+            }
+            self.remember_sacks(blocks.iter());
+        }
+        self.take_rtt(ack, &told);
+        let counters = host.counters();
+        if told.dsack {
+            counters.tcp_dsacks_received += 1;
+        }
+        self.notice_needless(ack, &told, counters);
+        self.probe_answered(ack, &told);
+        if self.sack {
+            match ack.detection {
+                LossDetection::Rack => {
+                    self.widen_reorder_window(ack, &told);
+                    self.detect_by_time(now);
+                }
+                LossDetection::Sack => self.detect_by_sack(),
+            }
+        } else {
+            self.detect_by_duplicates(ack, &told);
+        }
+        self.react(ack, &told, in_flight_before, counters);
+        told
+    }
+
+    fn take_rtt(&mut self, ack: &AckInput<'_>, told: &Delivered) {
+        if let Some(sent) = told.sent_last {
+            let last = ack.now.saturating_since(sent);
+            self.rtt.sample(told.sent_first.map_or(last, |first| ack.now.saturating_since(first)));
+            // RFC 6298 section 5.7: a measurement ends the back-off.
+            self.rtt.reset_back_off();
+            self.rack.min_rtt_ns = self.rack.min_rtt_ns.min(last.as_nanos() as u64);
+            // The estimator's minimum forgets; before it has one, what was just seen is the least.
+            if let Some(min) = self.rtt.min_rtt() {
+                self.rack.min_rtt_ns = (min.as_nanos() as u64).min(last.as_nanos() as u64);
+            }
+        } else if told.acked > 0
+            && let Some((_, rtt)) = ack.echo
+        {
+            // RFC 7323 section 4.1: a timestamp tells which transmission was answered.
+            self.rtt.sample(rtt);
+            self.rtt.reset_back_off();
+        }
+    }
+
+    /// RFC 2883 section 4: the first block lies below the acknowledgment, or within the second one.
+    fn reports_duplicate(&self, ack: &AckInput<'_>) -> bool {
+        let mut blocks = ack.sack.iter();
+        let Some((start, end)) = blocks.next() else { return false };
+        if !start.lt(end) {
+            return false;
+        }
+        end.le(ack.ack) || blocks.next().is_some_and(|(start2, end2)| start2.le(start) && end.le(end2))
+    }
+
+    /// The loss was none: Eifel (RFC 3522, 4015), or every retransmission was reported as a duplicate.
+    fn notice_needless(&mut self, ack: &AckInput<'_>, told: &Delivered, counters: &mut Counters) {
+        let mut needless = false;
+        if told.acked > 0
+            && let Some(first) = self.eifel.take()
+            && let Some((echo, _)) = ack.echo
+        {
+            needless = SeqNum(echo).lt(SeqNum(first));
+        }
+        if told.dsack
+            && let Some(left) = &mut self.undo_segments
+        {
+            *left = left.saturating_sub(1);
+            needless |= *left == 0;
+        }
+        if needless {
+            counters.tcp_spurious_recoveries += 1;
+            self.undo_segments = None;
+            self.congestion.undo(&mut self.window);
+            self.unmark_lost();
+            self.phase = Phase::Open;
+            self.rtt.reset_back_off();
+        }
+    }
+
+    /// RFC 8985 section 7.4.2.
+    fn probe_answered(&mut self, ack: &AckInput<'_>, told: &Delivered) {
+        let Some((end, resent)) = self.probe else { return };
+        if ack.ack.lt(end) {
+            return;
+        }
+        let dup_without_sack = ack.duplicate && ack.sack.is_empty();
+        if !resent || told.dsack || ack.ack.gt(end) || dup_without_sack {
+            self.probe = None;
+        }
+        if resent && !told.dsack && ack.ack.gt(end) && matches!(self.phase, Phase::Open) {
+            // The probe repaired a loss that nothing else had noticed.
+            let in_flight = self.in_flight();
+            self.congestion.on_congestion(ack.now, in_flight, &mut self.window);
+            self.window.cwnd_bytes = self.window.cwnd_bytes.min(self.window.ssthresh_bytes);
+            self.congestion.on_recovered(ack.now, &mut self.window);
+        }
+    }
+
+    /// RFC 8985 section 6.2 step 4: duplicates mean that the window is too narrow.
+    fn widen_reorder_window(&mut self, ack: &AckInput<'_>, told: &Delivered) {
+        if self.rack.dsack_round.is_some_and(|round| ack.ack.ge(round)) {
+            self.rack.dsack_round = None;
+        }
+        if told.dsack && self.rack.dsack_round.is_none() {
+            self.rack.dsack_round = Some(self.nxt);
+            self.rack.window_mult = self.rack.window_mult.saturating_add(1);
+            self.rack.window_persist = REORDER_PERSIST;
+        }
+    }
+
+    /// RFC 8985 section 6.2 step 5. Sets the reorder timer if a verdict has to wait.
+    pub(super) fn detect_by_time(&mut self, now: Instant) {
+        let eager = !matches!(self.phase, Phase::Open) || self.sacked_segments >= DUP_THRESHOLD;
+        let patience_ns = self.rack.rtt_ns + self.rack.reorder_window_ns(eager, self.rtt.srtt());
+        let (xmit, end) = (self.rack.xmit, self.rack.end);
+        let mut check_at = NEVER;
+        for at in 0..self.segments.len() {
+            let segment = &self.segments[at];
+            if !sent_after(xmit, end, segment.sent_at, segment.end()) {
+                if segment.marks.has(Marks::RESENT) {
+                    continue;
+                }
+                // Those never sent again went out in order: the rest is younger.
+                break;
+            }
+            if segment.marks.has(Marks::SACKED | Marks::LOST) {
+                continue;
+            }
+            let lost_at = Instant::from_nanos(segment.sent_at.as_nanos().saturating_add(patience_ns));
+            if lost_at <= now {
+                self.mark_lost(at);
+            } else {
+                // The last of them decides when to look again (step 5: the maximum), so that there is one timer.
+                check_at = if check_at == NEVER { lost_at } else { check_at.max(lost_at) };
+            }
+        }
+        if check_at != NEVER {
+            (self.timer_at, self.timer) = (check_at, TimerKind::Reorder);
+        } else if self.timer == TimerKind::Reorder {
+            self.timer_from(now);
+        }
+    }
+
+    /// RFC 6675 section 4, `IsLost`: three segments, or more than two full ones' bytes, above it have arrived.
+    fn detect_by_sack(&mut self) {
+        let (mut segments, mut bytes) = (0, 0);
+        for at in (0..self.segments.len()).rev() {
+            let segment = &self.segments[at];
+            if segment.marks.has(Marks::SACKED) {
+                segments += 1;
+                bytes += segment.len;
+            } else if (segments >= DUP_THRESHOLD || bytes > (DUP_THRESHOLD - 1) * u32::from(self.mss))
+                && !segment.marks.has(Marks::RESENT)
+            {
+                self.mark_lost(at);
+            }
+        }
+    }
+
+    /// RFC 5681 section 3.2 and RFC 6582, for a peer that says no more than how far it got.
+    fn detect_by_duplicates(&mut self, ack: &AckInput<'_>, told: &Delivered) {
+        if told.acked > 0 {
+            self.dup_acks = match self.phase {
+                // RFC 6582 section 3.2 step 3, partial: what arrived beyond stays counted.
+                Phase::Recovery { .. } => self.dup_acks.saturating_sub(told.acked.div_ceil(u32::from(self.mss))),
+                _ => 0,
+            };
+            if let Phase::Recovery { end, .. } = self.phase
+                && self.una.lt(end)
+                && self.segments.front().is_some_and(|first| !first.marks.has(Marks::RESENT))
+            {
+                self.mark_lost(0);
+            }
+        } else if ack.duplicate && !self.segments.is_empty() {
+            // More than what is out cannot have arrived: a peer that acknowledges too often gains nothing (RFC 5681 section 3.2 warns of it).
+            self.dup_acks = (self.dup_acks + 1).min(self.segments.len() as u32);
+            if self.dup_acks >= DUP_THRESHOLD && matches!(self.phase, Phase::Open) {
+                self.mark_lost(0);
+            }
+        }
+    }
+
+    /// What losses, echoes and progress do to the window.
+    fn react(&mut self, ack: &AckInput<'_>, told: &Delivered, in_flight_before: u32, counters: &mut Counters) {
+        let now = ack.now;
+        let mss = u32::from(self.mss);
+        match &self.phase {
+            Phase::Recovery { end, .. } if self.una.ge(*end) => {
+                self.phase = Phase::Open;
+                self.dup_acks = 0;
+                self.eifel = None;
+                self.window.cwnd_bytes = self.window.ssthresh_bytes.max(mss);
+                self.congestion.on_recovered(now, &mut self.window);
+                if self.rack.window_persist > 0 {
+                    self.rack.window_persist -= 1;
+                } else {
+                    self.rack.window_mult = 1;
+                }
+            }
+            Phase::Loss { end } if self.una.ge(*end) => {
+                self.phase = Phase::Open;
+                self.congestion.on_recovered(now, &mut self.window);
+                self.dup_acks = 0;
+                self.eifel = None;
+            }
+            _ => {}
+        }
+        if matches!(self.phase, Phase::Open) && self.lost_bytes > 0 {
+            self.enter_recovery(now, in_flight_before);
+            counters.tcp_fast_recoveries += 1;
+        } else if ack.congestion_echo && matches!(self.phase, Phase::Open) && self.una.gt(self.ecn_end) {
+            // RFC 3168 section 6.1.2: as for a loss, once a round trip.
+            self.congestion.on_congestion(now, in_flight_before, &mut self.window);
+            self.window.cwnd_bytes = self.window.ssthresh_bytes.max(mss);
+            self.congestion.on_recovered(now, &mut self.window);
+            (self.cwr, self.ecn_end) = (true, self.nxt);
+            counters.tcp_ecn_reductions += 1;
+            return;
+        }
+        let in_flight = self.in_flight();
+        match &mut self.phase {
+            Phase::Recovery { prr, .. } => {
+                // Without SACK a duplicate stands for a segment.
+                let delivered = if self.sack || !ack.duplicate { told.delivered } else { mss };
+                let safe = told.acked > 0 && self.lost_bytes == 0;
+                let budget = prr.on_ack(delivered, in_flight, safe, mss);
+                self.window.cwnd_bytes = in_flight + budget;
+            }
+            Phase::Open | Phase::Loss { .. } if told.acked > 0 => {
+                let ack = Ack {
+                    now,
+                    acked_bytes: told.acked,
+                    in_flight_bytes: in_flight_before,
+                    srtt: self.rtt.srtt(),
+                    cwnd_limited: ack.cwnd_limited || matches!(self.phase, Phase::Loss { .. }),
+                };
+                self.congestion.on_ack(&ack, &mut self.window);
+            }
+            _ => {}
+        }
+    }
+
+    fn enter_recovery(&mut self, now: Instant, in_flight_before: u32) {
+        self.congestion.on_congestion(now, in_flight_before, &mut self.window);
+        let prr = Prr::new(in_flight_before, self.window.ssthresh_bytes);
+        self.phase = Phase::Recovery { end: self.nxt, prr };
+        self.eifel = None;
+        self.undo_segments = Some(0);
+        self.probe = None;
+    }
+
+    /// The reorder timer: what was in doubt is lost now.
+    pub(super) fn reorder_timeout(&mut self, now: Instant, counters: &mut Counters) {
+        let in_flight_before = self.in_flight();
+        self.timer_at = NEVER;
+        self.detect_by_time(now);
+        if matches!(self.phase, Phase::Open) && self.lost_bytes > 0 {
+            self.enter_recovery(now, in_flight_before);
+            counters.tcp_fast_recoveries += 1;
+        }
+        if let Phase::Recovery { prr, .. } = &mut self.phase {
+            let in_flight = in_flight_before.saturating_sub(self.lost_bytes);
+            let budget = prr.on_ack(0, in_flight, false, u32::from(self.mss));
+            // Fast retransmit sends at least one segment (RFC 9937 section 6).
+            self.window.cwnd_bytes = in_flight + budget.max(u32::from(self.mss));
+        }
+        if self.timer_at == NEVER {
+            self.timer_from(now);
+        }
+    }
+
+    /// The retransmission timer (RFC 6298 section 5.4 to 5.6, RFC 5681 section 3.1).
+    pub(super) fn retransmit_timeout(&mut self, now: Instant, counters: &mut Counters) {
+        counters.tcp_timeouts += 1;
+        let in_flight = self.in_flight();
+        let first = !matches!(self.phase, Phase::Loss { .. });
+        self.congestion.on_timeout(now, in_flight, first, &mut self.window);
+        self.mark_all_lost();
+        self.rtt.back_off();
+        self.phase = Phase::Loss { end: self.nxt };
+        self.probe = None;
+        self.rto_from = now;
+        if first {
+            self.eifel = None;
+            self.undo_segments = Some(0);
+        }
+        (self.timer_at, self.timer) = (now + self.rtt.rto(), TimerKind::Retransmit);
+    }
+
+    /// The retransmission timer starts over (RFC 6298 section 5.1 and 5.3): something was acknowledged, or is in flight where nothing was.
+    pub(super) fn timer_from(&mut self, now: Instant) {
+        self.rto_from = now;
+        self.set_timer(now);
+    }
+
+    /// Sets the timer for what is in flight now (RFC 8985 section 7.2).
+    pub(super) fn set_timer(&mut self, now: Instant) {
+        if self.segments.is_empty() {
+            (self.timer_at, self.timer) = (NEVER, TimerKind::Retransmit);
+            return;
+        }
+        let rto_at = self.rto_from + self.rtt.rto();
+        (self.timer_at, self.timer) = (rto_at, TimerKind::Retransmit);
+        let may_probe = self.sack
+            && matches!(self.phase, Phase::Open)
+            && self.sacked_segments == 0
+            && self.probe.is_none()
+            && self.rtt.backoffs() == 0;
+        if may_probe && let Some(srtt) = self.rtt.srtt() {
+            let mut wait = srtt * 2;
+            if self.segments.len() == 1 {
+                wait += PEER_DELAYED_ACK;
+            }
+            let probe_at = now + wait.max(PROBE_WAIT_MIN);
+            if probe_at < rto_at {
+                (self.timer_at, self.timer) = (probe_at, TimerKind::TailProbe);
+            }
+        }
+    }
+}

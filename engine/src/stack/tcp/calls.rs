@@ -1,0 +1,131 @@
+//! The calls on connections.
+
+use super::{TcpHandle, listed};
+use crate::{
+    buf::{RxBuf, TxBuf},
+    proto::tcp::{Connection, RecvRefusal, SendRefusal, TcpEvent, TcpInfo, TcpOptions},
+    stack::{Stack, StackEvent},
+};
+use std::rc::Rc;
+
+impl Stack {
+    /// Sends a buffer on a connection, whole and uncopied.
+    ///
+    /// # Errors
+    /// See [`SendRefusal`]; `None`: no such connection.
+    #[inline]
+    pub fn tcp_send(&mut self, handle: TcpHandle, buf: TxBuf) -> Option<Result<(), SendRefusal>> {
+        self.with_handle(handle, |connection, stack| connection.send(buf, stack))
+    }
+
+    /// As [`tcp_send`](Self::tcp_send), the last byte urgent.
+    ///
+    /// # Errors
+    /// See [`SendRefusal`].
+    pub fn tcp_send_urgent(&mut self, handle: TcpHandle, buf: TxBuf) -> Option<Result<(), SendRefusal>> {
+        self.with_handle(handle, |connection, stack| connection.send_urgent(buf, stack))
+    }
+
+    /// Sends a copy of as much of `bytes` as there is room for.
+    ///
+    /// # Errors
+    /// See [`SendRefusal`].
+    pub fn tcp_send_slice(&mut self, handle: TcpHandle, bytes: &[u8]) -> Option<Result<usize, SendRefusal>> {
+        self.with_handle(handle, |connection, stack| connection.send_slice(bytes, stack))
+    }
+
+    /// The oldest bytes that came, in their frame.
+    ///
+    /// # Errors
+    /// See [`RecvRefusal`].
+    #[inline]
+    pub fn tcp_recv(&mut self, handle: TcpHandle) -> Option<Result<RxBuf, RecvRefusal>> {
+        self.with_handle(handle, |connection, stack| {
+            let received = connection.recv(stack);
+            connection.after_recv(stack);
+            received
+        })
+    }
+
+    /// Copies what has come.
+    ///
+    /// # Errors
+    /// See [`RecvRefusal`].
+    pub fn tcp_recv_into(&mut self, handle: TcpHandle, to: &mut [u8]) -> Option<Result<usize, RecvRefusal>> {
+        self.with_handle(handle, |connection, stack| {
+            let received = connection.recv_into(to, stack);
+            connection.after_recv(stack);
+            received
+        })
+    }
+
+    /// Puts back what was received and not used.
+    pub fn tcp_unrecv(&mut self, handle: TcpHandle, buf: RxBuf) {
+        self.with_handle(handle, |connection, stack| connection.unrecv(buf, stack));
+    }
+
+    /// The urgent byte, once.
+    pub fn tcp_recv_urgent(&mut self, handle: TcpHandle) -> Option<u8> {
+        self.with_handle(handle, |connection, _| connection.recv_urgent())?
+    }
+
+    /// No more to send.
+    pub fn tcp_shutdown(&mut self, handle: TcpHandle) {
+        self.with_handle(handle, |connection, _| connection.shutdown());
+    }
+
+    /// The application has no more to do with it.
+    pub fn tcp_close(&mut self, handle: TcpHandle) {
+        self.with_handle(handle, |connection, stack| connection.close(stack));
+    }
+
+    /// Resets it.
+    pub fn tcp_abort(&mut self, handle: TcpHandle) {
+        self.with_handle(handle, |connection, stack| connection.abort(stack));
+    }
+
+    /// Changes its tunables.
+    pub fn tcp_set_options(&mut self, handle: TcpHandle, options: TcpOptions) {
+        self.with_handle(handle, |connection, stack| connection.set_options(Rc::new(options), stack));
+    }
+
+    /// The application's own number for a connection.
+    pub fn tcp_set_tag(&mut self, handle: TcpHandle, tag: u64) {
+        self.with_handle(handle, |connection, _| connection.tag = tag);
+    }
+
+    /// A connection to look at.
+    pub fn tcp_connection(&self, handle: TcpHandle) -> Option<&Connection> {
+        self.tcp.get(handle)
+    }
+
+    /// What is known of it.
+    pub fn tcp_info(&self, handle: TcpHandle) -> Option<TcpInfo> {
+        self.tcp.get(handle).map(Connection::info)
+    }
+
+    /// Its next event.
+    #[inline]
+    pub fn tcp_poll_event(&mut self, handle: TcpHandle) -> Option<TcpEvent> {
+        let slot = self.tcp.slots.get_mut(handle.index as usize)?;
+        if slot.generation != handle.generation {
+            return None;
+        }
+        slot.connection.as_mut()?.poll_event()
+    }
+
+    /// After an application has heard of data: it hears again next turn if it is taking and there is more.
+    #[inline]
+    pub fn tcp_relist(&mut self, handle: TcpHandle) {
+        let Some(slot) = self.tcp.slots.get_mut(handle.index as usize) else { return };
+        if slot.generation != handle.generation {
+            return;
+        }
+        let Some(connection) = &mut slot.connection else { return };
+        connection.relist();
+        if connection.has_events() && connection.listed & listed::EVENT == 0 {
+            connection.listed |= listed::EVENT;
+            self.events.push_back(StackEvent::Tcp(handle));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Segments on their way out: what [`Host`] means for a stack.
+
+use super::super::{
+    Stack,
+    dest::Destination,
+    egress::{IpSend, L4},
+};
+use crate::{
+    buf::{Frozen, Pool, Retained, TxBuf},
+    proto::tcp::{Endpoints, Host, IpFields, Spares, Stretch, TcpConfig},
+    telemetry::Counters,
+    time::Instant,
+    wire::{
+        checksum, ethernet,
+        ipv4::{self, DONT_FRAGMENT},
+        tcp,
+    },
+};
+
+const LINK_BYTES_MAX: usize = ethernet::HEADER_BYTES + ethernet::VLAN_TAG_BYTES;
+const HEADERS_BYTES_MAX: usize = LINK_BYTES_MAX + ipv4::HEADER_BYTES + tcp::HEADER_BYTES_MAX;
+
+impl Host for Stack {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn config(&self) -> &TcpConfig {
+        &self.config.tcp
+    }
+
+    #[inline]
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    #[inline]
+    fn spares(&mut self) -> &mut Spares {
+        &mut self.tcp.spares
+    }
+
+    fn rx_frames_left(&self) -> u32 {
+        let share = u64::from(self.pool.capacity()) * u64::from(self.config.tcp.rx_frames_percent) / 100;
+        (share as u32).saturating_sub(self.tcp.rx_frames)
+    }
+
+    fn charge_rx_frames(&mut self, frames: i32) {
+        self.tcp.rx_frames = self.tcp.rx_frames.saturating_add_signed(frames);
+    }
+
+    fn pieces_max(&self, to: &Endpoints) -> usize {
+        let route = self.routes.lookup(*to.remote.ip());
+        route.and_then(|route| self.ifaces.get(usize::from(route.iface.0))).map_or(1, |iface| iface.tx_pieces_max)
+    }
+
+    fn send_bare(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> bool {
+        let Some(mut buf) = self.pool.alloc_control() else { return false };
+        let mut header = [0; tcp::HEADER_BYTES_MAX];
+        let pseudo = pseudo_header(to, repr.header_len());
+        let len = repr.write(&mut header, pseudo);
+        if buf.put_slice(&header[..len]).is_err() {
+            return false;
+        }
+        let send = IpSend {
+            src: Some(*to.local.ip()),
+            dst: *to.remote.ip(),
+            tos: ip.tos,
+            ttl: ip.ttl,
+            broadcast: false,
+            l4: L4::Ready { protocol: ipv4::protocol::TCP },
+        };
+        match self.send_ip(send, buf) {
+            Ok(()) => {
+                self.counters.tcp_tx_segments += 1;
+                true
+            }
+            Err(super::super::SendError::WouldBlock(_)) => false,
+            // Nobody to send it to: as good as lost on the way.
+            Err(_) => {
+                self.counters.drop_tx_no_route += 1;
+                true
+            }
+        }
+    }
+
+    #[inline]
+    fn send_whole(
+        &mut self,
+        to: &Endpoints,
+        ip: IpFields,
+        repr: &tcp::Repr,
+        mut payload: TxBuf,
+    ) -> Result<Retained, TxBuf> {
+        let Some(way) = self.tcp_way(to) else { return Err(payload) };
+        if self.ifaces[usize::from(way.iface.0)].egress.room() == 0 {
+            return Err(payload);
+        }
+        let payload_sum = match payload.payload_sum() {
+            Some(sum) => sum,
+            None => {
+                let sum = checksum::sum(payload.as_slice());
+                payload.set_payload_sum(sum);
+                sum
+            }
+        };
+        let mut headers = [0; HEADERS_BYTES_MAX];
+        let Some(len) = self.write_headers(&mut headers, to, ip, repr, payload.len(), payload_sum, &way) else {
+            return Err(payload);
+        };
+        let (sealed, kept) = payload.seal_retained(&headers[..len])?;
+        let bytes = sealed.len() as u64;
+        let pushed = self.ifaces[usize::from(way.iface.0)].egress.push(sealed).is_ok();
+        debug_assert!(pushed, "room was checked");
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += bytes;
+        self.counters.tcp_tx_segments += 1;
+        Ok(kept)
+    }
+
+    fn send_pieces(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr, payload: &[Stretch<'_>]) -> bool {
+        let Some(way) = self.tcp_way(to) else { return false };
+        let at = usize::from(way.iface.0);
+        let len: usize = payload.iter().map(|(_, _, len)| len).sum();
+        let pieces: usize = payload.iter().map(|(frozen, from, len)| frozen.count_pieces(*from, *len)).sum();
+        let copied = pieces + 1 > self.ifaces[at].tx_pieces_max;
+        let descriptors = if copied { 1 } else { pieces + 1 };
+        if self.ifaces[at].egress.room() < descriptors {
+            return false;
+        }
+        let Some(mut head) = self.pool.alloc_control() else { return false };
+        if copied {
+            if head.set_len(len).is_err() {
+                // A frame too small for the path's packets, and no scatter-gather: the configuration forbids it.
+                self.counters.drop_tx_no_memory += 1;
+                return true;
+            }
+            let mut done = 0;
+            for (frozen, from, len) in payload {
+                done += frozen.copy_to(*from, &mut head.as_mut_slice()[done..done + len]);
+            }
+            self.counters.bytes_copied_tx += len as u64;
+        }
+        let payload_sum =
+            checksum::sum_pieces(payload.iter().flat_map(|&(frozen, from, len)| range(frozen, from, len)));
+        let mut headers = [0; HEADERS_BYTES_MAX];
+        let Some(headers_len) = self.write_headers(&mut headers, to, ip, repr, len, payload_sum, &way) else {
+            return false;
+        };
+        if head.prepend_slice(&headers[..headers_len]).is_err() {
+            return false;
+        }
+        let Ok(mut head) = head.seal() else { return false };
+        let egress = &mut self.ifaces[at].egress;
+        if copied {
+            let _pushed = egress.push(head);
+        } else {
+            head.set_more();
+            let room = egress.len();
+            let mut pushed = egress.push(head).is_ok();
+            let mut left = pieces;
+            for (frozen, from, len) in payload {
+                pushed &= frozen
+                    .seal_range(*from, *len, |mut piece| {
+                        left -= 1;
+                        if left > 0 {
+                            piece.set_more();
+                        }
+                        // There is room for all: it was counted.
+                        let _ = egress.push(piece);
+                    })
+                    .is_ok();
+            }
+            if !pushed {
+                // A frame with too many descriptors out: later, then.
+                egress.truncate(room);
+                return false;
+            }
+        }
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += (headers_len + len) as u64;
+        self.counters.tcp_tx_segments += 1;
+        true
+    }
+}
+
+impl Stack {
+    /// How a connection's segments go, if that is known now; if not, it is being asked.
+    #[inline]
+    fn tcp_way(&mut self, to: &Endpoints) -> Option<Destination> {
+        self.way_to(*to.remote.ip())
+    }
+
+    /// Ethernet, IPv4 and TCP headers; their length.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn write_headers(
+        &self,
+        out: &mut [u8; HEADERS_BYTES_MAX],
+        to: &Endpoints,
+        ip: IpFields,
+        repr: &tcp::Repr,
+        payload_len: usize,
+        payload_sum: u16,
+        way: &Destination,
+    ) -> Option<usize> {
+        let iface = &self.ifaces[usize::from(way.iface.0)];
+        let link_len = match iface.vlan {
+            None => {
+                ethernet::write(out.first_chunk_mut()?, way.next_hop, iface.mac, ethernet::ethertype::IPV4);
+                ethernet::HEADER_BYTES
+            }
+            Some(vlan) => {
+                ethernet::write_tagged(
+                    out.first_chunk_mut()?,
+                    way.next_hop,
+                    iface.mac,
+                    vlan,
+                    ethernet::ethertype::IPV4,
+                );
+                LINK_BYTES_MAX
+            }
+        };
+        let tcp_len = repr.header_len() + payload_len;
+        let header = ipv4::Repr {
+            src: *to.local.ip(),
+            dst: *to.remote.ip(),
+            protocol: ipv4::protocol::TCP,
+            tos: ip.tos,
+            ttl: ip.ttl,
+            // RFC 6864: an atomic datagram's identification means nothing.
+            id: 0,
+            flags_offset: DONT_FRAGMENT,
+            payload_len: tcp_len as u16,
+        };
+        header.write(out[link_len..].first_chunk_mut()?);
+        let l4 = link_len + ipv4::HEADER_BYTES;
+        let sum = checksum::add(pseudo_header(to, tcp_len), payload_sum);
+        Some(l4 + repr.write(out[l4..].first_chunk_mut()?, sum))
+    }
+}
+
+#[inline]
+fn pseudo_header(to: &Endpoints, len: usize) -> u16 {
+    checksum::pseudo_header(*to.local.ip(), *to.remote.ip(), ipv4::protocol::TCP, len as u16)
+}
+
+/// The slices of bytes `from .. from + len`.
+fn range(frozen: &Frozen, from: usize, len: usize) -> impl Iterator<Item = &[u8]> {
+    let (mut skip, mut left) = (from, len);
+    frozen.pieces().filter_map(move |piece| {
+        let start = skip.min(piece.len());
+        skip -= start;
+        let n = left.min(piece.len() - start);
+        left -= n;
+        (n > 0).then(|| &piece[start..start + n])
+    })
+}

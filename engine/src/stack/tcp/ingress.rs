@@ -1,0 +1,434 @@
+//! Segments on their way in: which connection, half-open or old one, or listener they are for.
+
+use super::{
+    super::{RxChecksum, Stack, StackEvent, TimerKey, ingress::splits_header},
+    Entry, HalfOpenSlot, ListenerHandle, later, listed,
+};
+use crate::{
+    buf::RxBuf,
+    proto::{
+        IfaceId,
+        tcp::{
+            Endpoints, HalfOpen, HalfOpenReaction, Host, Incoming, IpFields, Reaction, TcpState, TimeWaitReaction,
+            cookie,
+        },
+    },
+    wire::{
+        checksum,
+        ipv4::{self, protocol},
+        seq::SeqNum,
+        tcp::{self, Header, Options, Repr, Timestamps, flags},
+    },
+};
+use std::{net::SocketAddrV4, rc::Rc};
+
+/// IP fields of segments without a connection.
+const PLAIN: IpFields = IpFields { tos: 0, ttl: 64 };
+/// "Congestion experienced" (RFC 3168 section 5).
+const CE: u8 = 0b11;
+
+impl Stack {
+    /// A TCP segment begins at `at` behind its IP header's length.
+    #[inline(always)]
+    pub(in crate::stack) fn handle_tcp(&mut self, id: IfaceId, ip: &ipv4::Header, at: usize, mut packet: RxBuf) {
+        let at = at + ip.header_len;
+        let received = ip.payload_len();
+        let head = packet.as_slice().get(at..).unwrap_or_default();
+        let Some(header) = Header::parse(head) else {
+            if splits_header(&packet, at, tcp::HEADER_BYTES) {
+                self.counters.drop_chain_header += 1;
+            } else {
+                self.counters.drop_tcp_header += 1;
+            }
+            return;
+        };
+        let options = if header.header_len == tcp::HEADER_BYTES {
+            Options::default()
+        } else {
+            match Options::parse(&head[tcp::HEADER_BYTES..header.header_len]) {
+                Some(options) => options,
+                None => {
+                    self.counters.drop_tcp_header += 1;
+                    return;
+                }
+            }
+        };
+        let header_sum = checksum::sum(&head[..header.header_len]);
+        packet.advance(at + header.header_len);
+        if !self.tcp_checksum_acceptable(id, ip, &header, header_sum, received, &mut packet) {
+            self.counters.drop_tcp_checksum += 1;
+            return;
+        }
+        self.counters.tcp_rx_segments += 1;
+        let ends = Endpoints {
+            local: SocketAddrV4::new(ip.dst, header.dst_port),
+            remote: SocketAddrV4::new(ip.src, header.src_port),
+        };
+        let segment = Incoming { header, options, congestion: ip.tos & CE == CE };
+        match self.tcp.demux.find_connected(ends.local, ends.remote).map(Entry::unpack) {
+            Some(Entry::Connection(index)) => {
+                let payload_len = packet.total_len();
+                let reaction =
+                    self.with_connection(index, |connection, stack| connection.handle_segment(&segment, packet, stack));
+                if reaction == Some(Reaction::Reset) {
+                    self.send_reset(&ends, &segment, payload_len);
+                }
+            }
+            Some(Entry::HalfOpen(index)) => self.for_half_open(index, &segment, packet),
+            Some(Entry::TimeWait(index)) => self.for_time_wait(index, &segment, packet),
+            None => self.for_listener(&ends, &segment, packet, None),
+        }
+    }
+
+    #[inline(always)]
+    fn tcp_checksum_acceptable(
+        &mut self,
+        id: IfaceId,
+        ip: &ipv4::Header,
+        header: &Header,
+        header_sum: u16,
+        segment_len: usize,
+        payload: &mut RxBuf,
+    ) -> bool {
+        let policy = self.ifaces[usize::from(id.0)].rx_checksum;
+        if policy == RxChecksum::Trust {
+            self.counters.checksums_not_verified += 1;
+            return true;
+        }
+        let payload_sum =
+            if payload.is_chain() { checksum::sum_pieces(payload.pieces()) } else { checksum::sum(payload.as_slice()) };
+        let pseudo = checksum::pseudo_header(ip.src, ip.dst, protocol::TCP, segment_len as u16);
+        let right = checksum::add(checksum::add(pseudo, header_sum), payload_sum) == 0xffff;
+        // A sender that counts on a device to finish the sum leaves the pseudo-header's in the field.
+        let partial = !right && policy == RxChecksum::Partial && header.checksum == pseudo;
+        self.counters.checksums_partial_accepted += u64::from(partial);
+        if right || partial {
+            payload.set_payload_sum(payload_sum);
+        }
+        right || partial
+    }
+
+    /// RFC 9293 section 3.10.7.2, and 3.10.7.1 if nobody listens. `old`: what is left of the connection before.
+    #[cold]
+    fn for_listener(&mut self, ends: &Endpoints, segment: &Incoming, packet: RxBuf, iss_min: Option<SeqNum>) {
+        let has = |flag| segment.header.flags & flag != 0;
+        let found = self.tcp.demux.find_bound(ends.local);
+        let Some(index) = found else {
+            self.counters.drop_tcp_no_connection += 1;
+            self.send_reset(ends, segment, packet.total_len());
+            return;
+        };
+        let handle = ListenerHandle { index, generation: self.tcp.listeners[index as usize].generation };
+        if has(flags::RST) {
+            self.counters.drop_tcp_no_connection += 1;
+            return;
+        }
+        if has(flags::ACK) {
+            if !has(flags::SYN) && self.accept_cookie(handle, ends, segment) {
+                // The connection is there now; the segment may carry data.
+                if let Some(Entry::Connection(index)) =
+                    self.tcp.demux.find_connected(ends.local, ends.remote).map(Entry::unpack)
+                {
+                    self.with_connection(index, |connection, stack| connection.handle_segment(segment, packet, stack));
+                }
+                return;
+            }
+            self.counters.drop_tcp_no_connection += 1;
+            self.send_reset(ends, segment, packet.total_len());
+            return;
+        }
+        // A SYN with FIN, or from port 0, is nobody's honest attempt.
+        if !has(flags::SYN) || has(flags::FIN) || ends.remote.port() == 0 {
+            self.counters.drop_tcp_no_ack += 1;
+            return;
+        }
+        self.answer_syn(handle, ends, segment, iss_min);
+    }
+
+    fn answer_syn(&mut self, handle: ListenerHandle, ends: &Endpoints, segment: &Incoming, iss_min: Option<SeqNum>) {
+        let now = self.now;
+        let path_mtu = self.tcp_path_mtu(*ends.remote.ip());
+        let iss = self.tcp.isn.isn(ends.local, ends.remote, now);
+        let iss = iss_min.filter(|min| min.gt(iss)).unwrap_or(iss);
+        let ts_offset = self.tcp.isn.timestamp_offset(ends.local, ends.remote);
+        let ecn = self.config.tcp.ecn;
+        let connections = self.tcp.len();
+        let Some(listener) = self.tcp.listener(handle) else { return };
+        let options = Rc::clone(&listener.options);
+        let waiting = listener.accept.len();
+        let full = waiting + listener.half_open >= listener.backlog;
+        let accept_full = waiting >= listener.backlog || connections >= self.config.tcp.connections_max;
+        let mut half = HalfOpen::new(segment, *ends, iss, ts_offset, path_mtu, ecn, now);
+        if full {
+            if accept_full || !self.config.tcp.syn_cookies {
+                self.counters.drop_tcp_backlog += 1;
+                return;
+            }
+            half.iss = self.tcp.cookies.make(ends.local, ends.remote, half.irs, half.peer_mss(), now);
+            let (scale, sack, ecn) = half.asked();
+            let kept = cookie::pack_options(scale, sack, ecn);
+            let value = cookie::timestamp_with(self.ts_value(0), kept);
+            let repr = half.syn_ack(&options, value);
+            self.counters.tcp_syn_cookies_sent += 1;
+            self.send_bare(ends, PLAIN, &repr);
+            return;
+        }
+        if accept_full {
+            self.counters.drop_tcp_backlog += 1;
+            return;
+        }
+        listener.half_open += 1;
+        let repr = half.syn_ack(&options, self.ts_value(ts_offset));
+        let again_at = now + self.config.tcp.rto.initial;
+        let index = self.tcp.half_open.insert(HalfOpenSlot { half, listener: handle, again_at });
+        self.tcp.demux.connect(ends.local, ends.remote, Entry::HalfOpen(index).pack());
+        self.timers.arm(again_at, TimerKey::TcpHalfOpen(index));
+        // Lost, refused or on its way: the timer tries again.
+        self.send_bare(ends, PLAIN, &repr);
+    }
+
+    /// Our timestamp for a connection.
+    fn ts_value(&self, offset: u32) -> u32 {
+        ((self.now.as_nanos() / 1_000_000) as u32).wrapping_add(offset)
+    }
+
+    /// An acknowledgment without a connection may return a cookie. True if it did: the connection exists now.
+    fn accept_cookie(&mut self, handle: ListenerHandle, ends: &Endpoints, segment: &Incoming) -> bool {
+        if !self.config.tcp.syn_cookies {
+            return false;
+        }
+        let header = &segment.header;
+        let irs = SeqNum(header.seq.0.wrapping_sub(1));
+        let iss = SeqNum(header.ack.0.wrapping_sub(1));
+        let Some(mss) = self.tcp.cookies.check(ends.local, ends.remote, irs, iss, self.now) else { return false };
+        let connections = self.tcp.len();
+        let connections_max = self.config.tcp.connections_max;
+        let Some(listener) = self.tcp.listener(handle) else { return false };
+        if listener.accept.len() >= listener.backlog || connections >= connections_max {
+            self.counters.drop_tcp_backlog += 1;
+            return true;
+        }
+        let kept = match segment.options.timestamps {
+            Some(Timestamps { echo, .. }) => cookie::unpack_options(echo),
+            None => cookie::CookieOptions { window_scale: None, sack_permitted: false, ecn: false },
+        };
+        let path_mtu = self.tcp_path_mtu(*ends.remote.ip());
+        // The timestamps of the cookie had no offset: what the peer echoes must go on from there.
+        let half = HalfOpen::from_cookie(segment, *ends, mss, kept, 0, path_mtu, self.now);
+        self.counters.tcp_syn_cookies_accepted += 1;
+        self.establish(handle, &half, segment);
+        true
+    }
+
+    /// Makes a connection of a half-open one and queues it for `accept`.
+    fn establish(&mut self, handle: ListenerHandle, half: &HalfOpen, segment: &Incoming) -> Option<u32> {
+        let listener = self.tcp.listener(handle)?;
+        let (options, tag) = (Rc::clone(&listener.options), listener.tag);
+        let mut connection = Box::new(half.establish(segment, options, self));
+        connection.tag = tag;
+        let index = self.insert_connection(connection);
+        let ends = half.ends;
+        self.tcp.demux.connect(ends.local, ends.remote, Entry::Connection(index).pack());
+        self.counters.tcp_connections_accepted += 1;
+        let connection = self.tcp.handle(index);
+        let listener = self.tcp.listener(handle)?;
+        listener.accept.push_back(connection);
+        if !std::mem::replace(&mut listener.listed, true) {
+            self.events.push_back(StackEvent::TcpAcceptable(handle));
+        }
+        self.settle(index);
+        Some(index)
+    }
+
+    fn for_half_open(&mut self, index: u32, segment: &Incoming, packet: RxBuf) {
+        let Some(slot) = self.tcp.half_open.get(index) else { return };
+        let (handle, ends) = (slot.listener, slot.half.ends);
+        let ts_value = self.ts_value(slot.half.ts_offset);
+        let listeners = self.tcp.listeners.get(handle.index as usize);
+        let Some(listener) =
+            listeners.filter(|slot| slot.generation == handle.generation).and_then(|slot| slot.listener.as_ref())
+        else {
+            self.remove_half_open(index);
+            self.send_reset(&ends, segment, packet.total_len());
+            return;
+        };
+        match slot.half.handle_segment(segment, packet.total_len(), &listener.options) {
+            HalfOpenReaction::Ignore => {}
+            HalfOpenReaction::Reset => self.send_reset(&ends, segment, packet.total_len()),
+            HalfOpenReaction::Remove => {
+                self.counters.tcp_resets_received += 1;
+                self.remove_half_open(index);
+            }
+            HalfOpenReaction::Answer => {
+                let repr = slot.half.syn_ack(&listener.options, ts_value);
+                self.send_bare(&ends, PLAIN, &repr);
+            }
+            HalfOpenReaction::Challenge => {
+                let repr = slot.half.challenge(&listener.options, ts_value);
+                if self.tcp.resets.take(self.now) {
+                    self.counters.tcp_challenge_acks += 1;
+                    self.send_bare(&ends, PLAIN, &repr);
+                } else {
+                    self.counters.tcp_challenge_acks_limited += 1;
+                }
+            }
+            HalfOpenReaction::Establish => {
+                if listener.accept.len() >= listener.backlog {
+                    // The SYN-ACK will be sent again, and by then there may be room.
+                    self.counters.drop_tcp_backlog += 1;
+                    return;
+                }
+                let Some(half) = self.remove_half_open(index) else { return };
+                if let Some(index) = self.establish(handle, &half, segment) {
+                    self.with_connection(index, |connection, stack| connection.handle_segment(segment, packet, stack));
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove_half_open(&mut self, index: u32) -> Option<HalfOpen> {
+        let slot = self.tcp.half_open.remove(index)?;
+        self.tcp.demux.disconnect(slot.half.ends.local, slot.half.ends.remote);
+        if let Some(listener) = self.tcp.listener(slot.listener) {
+            listener.half_open -= 1;
+        }
+        Some(slot.half)
+    }
+
+    /// Timer: a SYN-ACK has not been answered.
+    pub(in crate::stack) fn half_open_timer(&mut self, index: u32) {
+        let now = self.now;
+        let (retries_max, rto) = (self.config.tcp.syn_ack_retries, self.config.tcp.rto);
+        let Some(slot) = self.tcp.half_open.get_mut(index).filter(|slot| slot.again_at <= now) else { return };
+        let listeners = &self.tcp.listeners;
+        let listener = listeners
+            .get(slot.listener.index as usize)
+            .filter(|kept| kept.generation == slot.listener.generation)
+            .and_then(|kept| kept.listener.as_ref());
+        if slot.half.retries >= retries_max || listener.is_none() {
+            self.counters.tcp_half_open_expired += 1;
+            self.remove_half_open(index);
+            return;
+        }
+        slot.half.retries += 1;
+        slot.again_at = now + (rto.initial * (1 << slot.half.retries.min(16))).min(rto.max);
+        let (ends, offset, again_at) = (slot.half.ends, slot.half.ts_offset, slot.again_at);
+        let value = ((now.as_nanos() / 1_000_000) as u32).wrapping_add(offset);
+        let repr = listener.map(|listener| slot.half.syn_ack(&listener.options, value));
+        self.timers.arm(again_at, TimerKey::TcpHalfOpen(index));
+        if let Some(repr) = repr {
+            self.counters.tcp_retransmissions += 1;
+            self.send_bare(&ends, PLAIN, &repr);
+        }
+    }
+
+    fn for_time_wait(&mut self, index: u32, segment: &Incoming, packet: RxBuf) {
+        let Some(&rest) = self.tcp.time_wait.get(index) else { return };
+        match rest.handle_segment(segment) {
+            TimeWaitReaction::Ignore => {}
+            TimeWaitReaction::Acknowledge | TimeWaitReaction::Restart if !self.tcp.resets.take(self.now) => {
+                self.counters.tcp_challenge_acks_limited += 1;
+            }
+            TimeWaitReaction::Acknowledge => {
+                self.send_bare(&rest.ends, PLAIN, &rest.acknowledgment(self.now));
+            }
+            TimeWaitReaction::Restart => {
+                let expires = self.now + self.config.tcp.time_wait;
+                if let Some(rest) = self.tcp.time_wait.get_mut(index)
+                    && rest.expires < expires
+                {
+                    rest.expires = expires;
+                    self.tcp.time_wait_order.push_back((index, expires));
+                }
+                self.send_bare(&rest.ends, PLAIN, &rest.acknowledgment(self.now));
+            }
+            TimeWaitReaction::Reuse => {
+                if self.tcp.demux.find_bound(rest.ends.local).is_none() {
+                    self.send_bare(&rest.ends, PLAIN, &rest.acknowledgment(self.now));
+                    return;
+                }
+                self.remove_time_wait(index);
+                self.for_listener(&rest.ends, segment, packet, Some(later(SeqNum(rest.snd_nxt.0), &rest)));
+            }
+        }
+    }
+
+    /// RFC 9293 section 3.10.7.1: a reset for a segment that belongs to nothing.
+    #[cold]
+    pub(super) fn send_reset(&mut self, ends: &Endpoints, segment: &Incoming, payload_len: usize) {
+        let header = &segment.header;
+        if header.flags & flags::RST != 0 {
+            return;
+        }
+        if !self.tcp.resets.take(self.now) {
+            self.counters.tcp_resets_limited += 1;
+            return;
+        }
+        let (seq, ack, bits) = if header.flags & flags::ACK != 0 {
+            (header.ack, SeqNum(0), flags::RST)
+        } else {
+            let control = u32::from(header.flags & flags::SYN != 0) + u32::from(header.flags & flags::FIN != 0);
+            (SeqNum(0), header.seq + (payload_len as u32 + control), flags::RST | flags::ACK)
+        };
+        let repr = Repr {
+            src_port: ends.local.port(),
+            dst_port: ends.remote.port(),
+            seq,
+            ack,
+            flags: bits,
+            window: 0,
+            urgent: 0,
+            options: Options::default(),
+        };
+        self.counters.tcp_resets_sent += 1;
+        self.send_bare(ends, PLAIN, &repr);
+    }
+
+    /// An ICMP error about a segment of ours: its endpoints and sequence number. True if it is one of a connection's in flight (RFC 5927 section 4.1).
+    pub(in crate::stack) fn tcp_icmp_error(&mut self, ends: &Endpoints, seq: SeqNum, error: IcmpError) -> bool {
+        let Some(Entry::Connection(index)) = self.tcp.demux.find_connected(ends.local, ends.remote).map(Entry::unpack)
+        else {
+            return false;
+        };
+        let in_flight = self.tcp.slots[index as usize]
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.listed & listed::REACHABLE != 0 && connection.is_in_flight(seq));
+        if !in_flight {
+            return false;
+        }
+        match error {
+            IcmpError::TooBig(mtu) => {
+                let remote = *ends.remote.ip();
+                if self.path_mtus.handle_too_big(remote, mtu, self.now) {
+                    self.dest.clear();
+                }
+                let mtu = self.tcp_path_mtu(remote);
+                self.with_connection(index, |connection, _| connection.handle_too_big(mtu));
+            }
+            IcmpError::Refused | IcmpError::Unreachable => {
+                self.with_connection(index, |connection, stack| {
+                    let attempt = matches!(connection.state(), TcpState::SynSent | TcpState::SynReceived);
+                    if attempt {
+                        connection.handle_unreachable(error == IcmpError::Refused, stack);
+                    }
+                });
+            }
+            IcmpError::Other => {}
+        }
+        true
+    }
+}
+
+/// What an ICMP error says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stack) enum IcmpError {
+    /// The packet was too large for a link with this MTU.
+    TooBig(u16),
+    /// Nobody is at that port, or speaks that protocol.
+    Refused,
+    /// Network or host cannot be reached.
+    Unreachable,
+    /// Anything else.
+    Other,
+}

@@ -1,0 +1,223 @@
+//! Two stacks that hand each other their frames.
+
+use super::*;
+use crate::{
+    buf::{HugePages, Pool, PoolConfig, Region, TxBuf},
+    proto::IfaceId,
+    socket::{Net, TcpRecvError, TcpSendError, TcpStream},
+    stack::{IfaceConfig, StackConfig},
+    time::Duration,
+    wire::MacAddr,
+};
+
+const IFACE: IfaceId = IfaceId(0);
+
+type Lose = Box<dyn FnMut(usize, &[u8]) -> bool>;
+
+struct Pair {
+    hosts: [Stack; 2],
+    now: Instant,
+    /// Drops the frames that it says to.
+    lose: Lose,
+}
+
+fn host(last: u8, mtu: usize) -> Stack {
+    let region = Region::map(2048, 2048, HugePages::Never).unwrap();
+    let pool = Pool::new(region, PoolConfig { rx_reserve_frames: 64, run_frames: 256 });
+    let mut stack = Stack::new(pool, StackConfig::new([last; 32]), Instant::ZERO);
+    let mac = MacAddr([2, 0, 0, 0, 0, last]);
+    let mut config = IfaceConfig::new("mem", mac, vec![format!("10.0.0.{last}/24").parse().unwrap()]);
+    (config.mtu, config.tx_pieces_max) = (mtu, 17);
+    stack.add_interface(config).unwrap();
+    stack
+}
+
+fn at(last: u8, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), port)
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self { hosts: [host(1, 1500), host(2, 1500)], now: Instant::from_millis(1000), lose: Box::new(|_, _| false) }
+    }
+
+    /// Carries frames until nobody sends any more.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            let mut moved = false;
+            for from in 0..2 {
+                self.hosts[from].set_now(self.now);
+                self.hosts[from].flush();
+                let mut packets: Vec<Vec<u8>> = vec![];
+                let mut packet = vec![];
+                while let Some(piece) = self.hosts[from].egress(IFACE).pop() {
+                    packet.extend_from_slice(piece.as_slice());
+                    if !piece.more() {
+                        packets.push(std::mem::take(&mut packet));
+                    }
+                }
+                for packet in packets {
+                    moved = true;
+                    if (self.lose)(from, &packet) {
+                        continue;
+                    }
+                    let to = &mut self.hosts[1 - from];
+                    let frame = to.pool().rx_from_bytes(&packet).unwrap();
+                    to.ingress(self.now, IFACE, &mut vec![frame]);
+                }
+                self.hosts[from].egress_drained(IFACE);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("they never stop talking");
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(1)).min(end);
+            for host in &mut self.hosts {
+                host.poll_timers(self.now);
+            }
+            self.settle();
+        }
+    }
+
+    fn net(&mut self, host: usize) -> Net<'_> {
+        Net::new(&mut self.hosts[host])
+    }
+
+    fn connect(&mut self) -> (TcpStream, TcpStream) {
+        let listener = self.net(1).tcp_listen(at(2, 7), 16).unwrap();
+        let client = self.net(0).tcp_connect(at(2, 7)).unwrap();
+        self.settle();
+        let server = listener.accept(&mut self.net(1)).expect("accepted");
+        assert_eq!(
+            (client.state(&self.net(0)), server.state(&self.net(1))),
+            (TcpState::Established, TcpState::Established)
+        );
+        (client, server)
+    }
+
+    fn buf(&mut self, host: usize, bytes: &[u8]) -> TxBuf {
+        let mut buf = self.net(host).alloc_contiguous(bytes.len()).unwrap();
+        buf.put_slice(bytes).unwrap();
+        buf
+    }
+
+    fn read(&mut self, host: usize, stream: TcpStream) -> Vec<u8> {
+        let mut got = vec![];
+        while let Ok(buf) = stream.recv(&mut self.net(host)) {
+            got.extend(buf.pieces().flatten());
+        }
+        got
+    }
+
+    fn whole(self) {
+        for host in self.hosts {
+            let pool = host.pool().clone();
+            assert_eq!((host.counters.bytes_copied_tx, host.counters.bytes_copied_rx), (0, 0));
+            drop(host);
+            assert!(pool.ledger().is_whole(), "{}", pool.ledger());
+        }
+    }
+}
+
+fn text(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251 + seed) as u8).collect()
+}
+
+#[test]
+fn bytes_go_both_ways_and_everybody_leaves() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect();
+    let question = text(1000, 1);
+    let buf = pair.buf(0, &question);
+    client.send(&mut pair.net(0), buf).unwrap();
+    pair.settle();
+    let frame = server.recv(&mut pair.net(1)).unwrap();
+    assert_eq!(frame.as_slice(), question);
+    server.send(&mut pair.net(1), frame.into_tx()).unwrap();
+    pair.settle();
+    assert_eq!(pair.read(0, client), question);
+    client.shutdown(&mut pair.net(0));
+    pair.settle();
+    assert_eq!(server.recv(&mut pair.net(1)).unwrap_err(), TcpRecvError::Finished);
+    assert_eq!(server.state(&pair.net(1)), TcpState::CloseWait);
+    server.close(&mut pair.net(1));
+    pair.settle();
+    assert_eq!(client.state(&pair.net(0)), TcpState::TimeWait);
+    assert_eq!(client.recv(&mut pair.net(0)).unwrap_err(), TcpRecvError::Finished);
+    client.close(&mut pair.net(0));
+    assert_eq!(pair.hosts[0].usage().tcp_connections, 0);
+    assert_eq!(pair.hosts[0].usage().tcp_time_wait, 1);
+    assert_eq!(pair.hosts[1].usage().tcp_connections, 0);
+    pair.advance(Duration::from_secs(61));
+    assert_eq!(pair.hosts[0].usage().tcp_time_wait, 0);
+    pair.whole();
+}
+
+#[test]
+fn large_buffers_are_cut_and_not_copied() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect();
+    let sent = text(60_000, 3);
+    let buf = pair.buf(0, &sent);
+    client.send(&mut pair.net(0), buf).unwrap();
+    let mut got = vec![];
+    for _ in 0..100 {
+        pair.settle();
+        got.extend(pair.read(1, server));
+        pair.advance(Duration::from_millis(1));
+    }
+    assert!(got == sent, "{} of {}", got.len(), sent.len());
+    client.close(&mut pair.net(0));
+    server.close(&mut pair.net(1));
+    pair.settle();
+    pair.whole();
+}
+
+#[test]
+fn what_is_lost_comes_again_from_the_same_frames() {
+    for every in [2, 3, 7, 20] {
+        let mut pair = Pair::new();
+        let (client, server) = pair.connect();
+        let mut count = 0;
+        pair.lose = Box::new(move |_, packet| {
+            count += 1;
+            packet.len() > 100 && count % every == 0
+        });
+        let sent: Vec<Vec<u8>> = (0..200).map(|i| text(1 + i * 37 % 1448, i)).collect();
+        let mut queue = sent.iter();
+        let mut waiting: Option<TxBuf> = None;
+        let mut got = vec![];
+        for _ in 0..20_000 {
+            loop {
+                let Some(buf) = waiting.take().or_else(|| queue.next().map(|bytes| pair.buf(0, bytes))) else { break };
+                match client.send(&mut pair.net(0), buf) {
+                    Ok(()) => {}
+                    Err(TcpSendError::WouldBlock(buf)) => {
+                        waiting = Some(buf);
+                        break;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            pair.settle();
+            got.extend(pair.read(1, server));
+            if queue.len() == 0 && waiting.is_none() && client.unacked_bytes(&pair.net(0)) == 0 {
+                break;
+            }
+            pair.advance(Duration::from_millis(1));
+        }
+        assert!(got == sent.concat(), "every {every}: {} of {}", got.len(), sent.concat().len());
+        assert!(pair.hosts[0].counters.tcp_retransmissions > 0);
+        client.close(&mut pair.net(0));
+        server.close(&mut pair.net(1));
+        pair.advance(Duration::from_secs(120));
+        assert_eq!(pair.hosts[0].usage().tcp_connections + pair.hosts[1].usage().tcp_connections, 0);
+        pair.whole();
+    }
+}
