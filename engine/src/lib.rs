@@ -17,7 +17,7 @@
 //!    │      ▼
 //!    │    proto       sans-IO machines: neighbour, route, fragment, UDP socket, rate limits
 //!    │      ▼
-//!    │    wire        header formats and checksums
+//!    │    wire        header formats and checksums (`simd`: the loop that adds them up)
 //!    ▼
 //!   port              one queue of one interface: xsk (AF_XDP), mem, user, and the wrappers fault and pcap
 //!    ▼
@@ -43,6 +43,8 @@ pub mod proto;
 pub mod ring;
 pub mod runtime;
 pub mod service;
+#[allow(unsafe_code)]
+mod simd;
 pub mod socket;
 pub mod stack;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 //! Sums are kept folded to 16 bits in network order of the words, so that they add: the sum of a whole is [`add`] over its parts, where
 //! every part but the last has an even length.
 
+use crate::simd;
 use std::net::Ipv4Addr;
 
 /// The folded sum of `bytes`; an odd last byte is padded with zero.
@@ -10,7 +11,7 @@ use std::net::Ipv4Addr;
 pub fn sum(bytes: &[u8]) -> u16 {
     // One's-complement addition does not care about byte order, nor about the words' length (RFC 1071 section 2): add native words, swap once.
     if bytes.len() >= VECTOR_BYTES_MIN {
-        let (total, rest) = sum_blocks(bytes);
+        let (total, rest) = simd::sum_words(bytes);
         return sum_short(total, rest);
     }
     sum_short(0, bytes)
@@ -44,20 +45,6 @@ fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
 
 /// From here on vector registers pay for setting them up.
 const VECTOR_BYTES_MIN: usize = 256;
-
-/// Sums whole blocks of 64 bytes: (total, what is left). Independent accumulators of 32-bit words let the compiler use vector registers; they
-/// cannot overflow below 2^34 bytes.
-#[inline]
-fn sum_blocks(bytes: &[u8]) -> (u64, &[u8]) {
-    let mut lanes = [0u64; 16];
-    let mut blocks = bytes.chunks_exact(64);
-    for block in &mut blocks {
-        for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
-            *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
-        }
-    }
-    (lanes.iter().sum(), blocks.remainder())
-}
 
 /// The folded sum of a header of 20 bytes.
 #[inline]

@@ -1,7 +1,7 @@
 //! Which room of the engine may use which, where `unsafe` may stand, and who may read a clock (DESIGN section 1).
 //!
 //! ```text
-//!  cli ──► service ──► runtime ──► socket ──► stack ──► proto ──► wire
+//!  cli ──► service ──► runtime ──► socket ──► stack ──► proto ──► wire ──► simd
 //!   └────────────────►  ▲  │ │        └─────────┴─────────┴─────► buf
 //!            treck ─────┘  │ └─► port ──► ring ──► buf   (port also names addresses of wire)
 //!                          └───► config ──► wire
@@ -62,7 +62,8 @@ const ROOMS: &[Room] = &[
     room("buf", &[]).inputs_only().unsafe_in(&["buf/raw.rs", "buf/region.rs"]),
     room("ring", &["buf"]).inputs_only().unsafe_in(&["ring/"]),
     room("port", &["ring", "buf", "wire"]).unsafe_in(&["port/xsk*", "port/user*"]),
-    room("wire", &[]).inputs_only().forbids_unsafe(),
+    room("simd", &[]).inputs_only().unsafe_in(&["simd.rs"]),
+    room("wire", &["simd"]).inputs_only().forbids_unsafe(),
     room("proto", &["wire", "buf"]).inputs_only().forbids_unsafe(),
     room("stack", &["proto"]).inputs_only().forbids_unsafe(),
     room("socket", &["stack"]).inputs_only().forbids_unsafe(),
