@@ -2,7 +2,7 @@
 
 use super::{congestion::Algorithm, rtt::RtoConfig};
 use crate::time::{Duration, Instant};
-use std::{fmt, net::SocketAddrV4, rc::Rc};
+use std::{fmt, net::SocketAddrV4};
 
 /// Never: for deadlines that are not set.
 pub const NEVER: Instant = Instant::from_nanos(u64::MAX);
@@ -234,7 +234,7 @@ pub struct TcpConfig {
     /// Received frames of all connections together, in hundredths of the pool's frames.
     pub rx_frames_percent: u8,
     /// What new connections begin with.
-    pub options: Rc<TcpOptions>,
+    pub options: TcpOptions,
 }
 
 impl Default for TcpConfig {
@@ -250,7 +250,7 @@ impl Default for TcpConfig {
             ecn: Ecn::default(),
             syn_cookies: true,
             rx_frames_percent: 50,
-            options: Rc::default(),
+            options: TcpOptions::default(),
         }
     }
 }

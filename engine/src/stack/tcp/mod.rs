@@ -13,8 +13,8 @@ use crate::{
     proto::{
         rate::TokenBucket,
         tcp::{
-            Connection, Endpoints, HalfOpen, NEVER, Opening, Progress, Spares, TcpOptions, TcpState, TimeWait,
-            cookie::SynCookies, isn::IsnGenerator, ports::PortChooser,
+            Connection, Endpoints, HalfOpen, NEVER, Opening, Progress, Spares, TcpConfig, TcpOptions, TcpState,
+            TimeWait, cookie::SynCookies, isn::IsnGenerator, ports::PortChooser,
         },
     },
     time::Instant,
@@ -186,10 +186,12 @@ pub(super) struct TcpTable {
     cookies: SynCookies,
     ports: PortChooser,
     resets: TokenBucket,
+    /// What new connections begin with.
+    options: Rc<TcpOptions>,
 }
 
 impl TcpTable {
-    pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], resets_per_s: u32) -> Self {
+    pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], config: &TcpConfig) -> Self {
         let mut pair = || {
             let [a, b, ..] = seeds();
             [a, b]
@@ -208,7 +210,8 @@ impl TcpTable {
             ready: VecDeque::new(),
             spares: Spares::default(),
             rx_frames: 0,
-            resets: TokenBucket::new(resets_per_s, resets_per_s),
+            resets: TokenBucket::new(config.resets_per_s, config.resets_per_s),
+            options: Rc::new(config.options.clone()),
         }
     }
 
@@ -284,7 +287,7 @@ impl Stack {
         let listener = Listener {
             local,
             backlog: backlog.max(1),
-            options: Rc::clone(&self.config.tcp.options),
+            options: Rc::clone(&self.tcp.options),
             accept: VecDeque::new(),
             half_open: 0,
             listed: false,
@@ -436,7 +439,7 @@ impl Stack {
             iss,
             ts_offset: self.tcp.isn.timestamp_offset(ends.local, remote),
             path_mtu: self.tcp_path_mtu(to),
-            options: options.map_or_else(|| Rc::clone(&self.config.tcp.options), Rc::new),
+            options: options.map_or_else(|| Rc::clone(&self.tcp.options), Rc::new),
         };
         let connection = Box::new(Connection::open(opening, self));
         let index = self.insert_connection(connection);
