@@ -53,6 +53,9 @@ use std::{collections::VecDeque, net::Ipv4Addr, ops::RangeInclusive};
 /// Timers fired in one turn at most; the rest waits for the next.
 const TIMERS_PER_TURN: usize = 64;
 
+/// How soon a blocked connection tries again when nothing else happens.
+const RETRY: Duration = Duration::from_micros(100);
+
 /// Limits and tunables of a stack.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
@@ -325,7 +328,7 @@ impl Stack {
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.tcp.has_ready() {
             // A connection waits for room or for a frame that the kernel has: soon.
-            return Some(self.now);
+            return Some(self.now + RETRY);
         }
         self.timers.next_deadline()
     }

@@ -216,7 +216,7 @@ impl HalfOpen {
         connection.send.sent_at = now;
         if self.retries == 0 {
             // RFC 6298 section 3: only what was sent once can be timed.
-            connection.send.rtt.sample(now.saturating_since(self.sent_at));
+            connection.send.note_handshake(now.saturating_since(self.sent_at));
         }
         let window = u32::from(segment.header.window) << connection.send.peer_scale;
         connection.send.set_window(segment.header.seq, segment.header.ack, window);

@@ -84,7 +84,7 @@ impl Connection {
         }
         self.send.una = header.ack;
         if let Some(rtt) = self.handshake_rtt(segment, now) {
-            self.send.rtt.sample(rtt);
+            self.send.note_handshake(rtt);
         }
         self.established(host);
         self.ack_now = true;

@@ -132,31 +132,35 @@ impl Connection {
 
     #[inline]
     fn send_synchronized(&mut self, host: &mut impl Host, budget: usize) -> Progress {
+        let progress = if self.state == TcpState::TimeWait { Progress::Done } else { self.send_data(host, budget) };
+        // Acknowledgments go even while data waits: the peer must not.
+        match self.send_acks(host) {
+            Progress::Done => progress,
+            other => other,
+        }
+    }
+
+    #[inline]
+    fn send_data(&mut self, host: &mut impl Host, budget: usize) -> Progress {
         let mut left = budget;
-        if self.state != TcpState::TimeWait {
-            if self.probe != Probe::None && self.send_probe(host) == Sent::Blocked {
+        if self.probe != Probe::None && self.send_probe(host) == Sent::Blocked {
+            return Progress::Blocked;
+        }
+        while let Some(at) = self.send.first_lost() {
+            if left == 0 {
+                return Progress::More;
+            }
+            let len = self.send.segments[at].len;
+            let in_flight = self.send.in_flight();
+            if in_flight > 0 && in_flight + len > self.send.window.cwnd_bytes {
+                break;
+            }
+            if self.resend(at, host) == Sent::Blocked {
                 return Progress::Blocked;
             }
-            while let Some(at) = self.send.first_lost() {
-                if left == 0 {
-                    return Progress::More;
-                }
-                let len = self.send.segments[at].len;
-                let in_flight = self.send.in_flight();
-                if in_flight > 0 && in_flight + len > self.send.window.cwnd_bytes {
-                    break;
-                }
-                if self.resend(at, host) == Sent::Blocked {
-                    return Progress::Blocked;
-                }
-                left -= 1;
-            }
-            match self.send_new(host, &mut left) {
-                Progress::Done => {}
-                other => return other,
-            }
+            left -= 1;
         }
-        self.send_acks(host)
+        self.send_new(host, &mut left)
     }
 
     #[inline]
@@ -189,6 +193,8 @@ impl Connection {
                 break Progress::Done;
             }
             if self.send_segment(len, host) == Sent::Blocked {
+                // If the way stays blocked for good (nobody answers ARP), the timer notices.
+                self.arm_persist(now);
                 break Progress::Blocked;
             }
             *left -= 1;
@@ -261,7 +267,7 @@ impl Connection {
             return Next::Congestion;
         }
         // Minshall's variant of Nagle's algorithm: one small segment at a time, unless there is more behind it or nothing will follow.
-        let last = len == first.len && !more;
+        let last = send.nxt + len == send.end;
         if len < mss && last && !self.options.nodelay && !send.fin_queued && send.small_end.gt(send.una) {
             return Next::Company;
         }

@@ -146,11 +146,26 @@ impl Sender {
             self.detect_by_duplicates(ack, &told);
         }
         self.react(ack, &told, in_flight_before, counters);
+        if self.timer == TimerKind::TailProbe && (self.sacked_segments > 0 || !matches!(self.phase, Phase::Open)) {
+            // RFC 8985 section 7.2: no probe where there is other evidence.
+            self.set_timer(now);
+        }
         told
     }
 
+    /// The handshake's round trip.
+    pub(super) fn note_handshake(&mut self, rtt: Duration) {
+        self.rtt.sample(rtt);
+        self.rack.min_rtt_ns = rtt.as_nanos() as u64;
+    }
+
     fn take_rtt(&mut self, ack: &AckInput<'_>, told: &Delivered) {
-        if let Some(sent) = told.sent_last {
+        // Karn's algorithm (RFC 6298 section 3) for whole acknowledgments: one that answers a retransmission may be late for all that it covers.
+        let echoes_original = |first: u32| ack.echo.is_some_and(|(echo, _)| SeqNum(echo).lt(SeqNum(first)));
+        if told.dsack || told.resent && self.eifel.is_some_and(echoes_original) {
+            return;
+        }
+        if let Some(sent) = told.sent_last.filter(|_| !told.resent) {
             let last = ack.now.saturating_since(sent);
             self.rtt.sample(told.sent_first.map_or(last, |first| ack.now.saturating_since(first)));
             // RFC 6298 section 5.7: a measurement ends the back-off.
@@ -264,7 +279,7 @@ impl Sender {
         if check_at != NEVER {
             (self.timer_at, self.timer) = (check_at, TimerKind::Reorder);
         } else if self.timer == TimerKind::Reorder {
-            self.timer_from(now);
+            self.set_timer(now);
         }
     }
 
@@ -392,7 +407,7 @@ impl Sender {
             self.window.cwnd_bytes = in_flight + budget.max(u32::from(self.mss));
         }
         if self.timer_at == NEVER {
-            self.timer_from(now);
+            self.set_timer(now);
         }
     }
 

@@ -28,6 +28,9 @@ use std::{
 /// Segments that one connection sends before the next has its turn.
 const SEGMENTS_PER_TURN: usize = 64;
 
+/// Connections that are asked in one turn; the others are first in the next.
+const CONNECTIONS_PER_TURN: usize = 1024;
+
 /// Names a connection of one stack. Stale handles are told from live ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TcpHandle {
@@ -584,7 +587,7 @@ impl Stack {
     /// Sends what connections have to send, within the room of the egress queues. Call it once a turn, after the application.
     #[inline]
     pub fn flush(&mut self) {
-        for _ in 0..self.tcp.ready.len() {
+        for _ in 0..self.tcp.ready.len().min(CONNECTIONS_PER_TURN) {
             let Some(index) = self.tcp.ready.pop_front() else { return };
             let Some(mut connection) = self.tcp.slots.get_mut(index as usize).and_then(|slot| slot.connection.take())
             else {
