@@ -69,6 +69,16 @@ pub(crate) fn fix_icmp_checksum(message: &mut [u8]) {
     }
 }
 
+/// Makes a TCP segment's checksum right, as far as there is a field for it.
+pub(crate) fn fix_tcp_checksum(src: Ipv4Addr, dst: Ipv4Addr, segment: &mut [u8]) {
+    if segment.len() >= 18 {
+        segment[16..18].fill(0);
+        let pseudo = checksum::pseudo_header(src, dst, protocol::TCP, segment.len() as u16);
+        let sum = !checksum::add(pseudo, checksum::sum(segment));
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 pub(crate) fn udp_segment(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let len = (payload.len() + udp::HEADER_BYTES) as u16;
     let pseudo = checksum::pseudo_header(*from.ip(), *to.ip(), protocol::UDP, len);

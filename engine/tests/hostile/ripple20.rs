@@ -206,26 +206,36 @@ fn cve_2020_11906_short_link_headers() {
     rig.finish();
 }
 
+/// A SYN with a right checksum whatever its data offset, in words, says.
 fn tcp(data_offset: u8, options: &[u8]) -> Vec<u8> {
-    [&[0, 80, 0, 81, 0, 0, 0, 1, 0, 0, 0, 0, data_offset << 4, 2, 16, 0, 0, 0, 0, 0][..], options].concat()
+    let mut segment =
+        [&[0, 80, 0, 81, 0, 0, 0, 1, 0, 0, 0, 0, data_offset << 4, 2, 16, 0, 0, 0, 0, 0][..], options].concat();
+    fix_tcp_checksum(PEER, US, &mut segment);
+    segment
 }
 
 #[test]
 fn cve_2020_11907_tcp_offset_beyond_the_segment() {
     let mut rig = Rig::new();
-    for data_offset in 0..16 {
-        for frame in [ip(repr(protocol::TCP), &tcp(data_offset, &[])), ip(repr(protocol::TCP), &[0; 19])] {
-            let sent = rig.dropped(&frame, "drop_ip_protocol");
-            assert!(sent.iter().all(|frame| (error_of(frame).0, error_of(frame).1) == (3, 2)));
-        }
+    for data_offset in (0..16).filter(|&words| words != 5) {
+        assert!(rig.dropped(&ip(repr(protocol::TCP), &tcp(data_offset, &[])), "drop_tcp_header").is_empty());
     }
+    for bytes in 0..20 {
+        assert!(rig.dropped(&ip(repr(protocol::TCP), &tcp(5, &[])[..bytes]), "drop_tcp_header").is_empty());
+    }
+    // The one that is right is taken for what it is: an attempt at a closed port.
+    let sent = rig.dropped(&ip(repr(protocol::TCP), &tcp(5, &[])), "drop_tcp_no_connection");
+    assert_eq!(sent[0][L4 + 13], 0x14, "a reset");
     let mut frame = ip(repr(protocol::TCP), &tcp(15, &[]));
     frame[IP + 3] += 40;
     fix_ip_checksum(&mut frame);
     rig.dropped(&frame, "drop_ip_truncated");
-    let [first, second] = &fragments(repr(protocol::TCP), &tcp(15, &[1; 12]), 24)[..] else { panic!("two fragments") };
-    rig.receive(first);
-    rig.dropped(second, "drop_ip_protocol");
+    // Across fragments: 60 bytes of header in 32, and a header that is whole but lies in two pieces.
+    for segment in [tcp(15, &[1; 12]), tcp(8, &[1; 12])] {
+        let [first, second] = &fragments(repr(protocol::TCP), &segment, 24)[..] else { panic!("two fragments") };
+        rig.receive(first);
+        rig.dropped(second, "drop_tcp_header");
+    }
     rig.finish();
 }
 
@@ -298,8 +308,13 @@ fn cve_2020_11911_unsolicited_address_mask_reply() {
 #[test]
 fn cve_2020_11912_tcp_options_of_wrong_length() {
     let mut rig = Rig::new();
-    for options in [[5, 255, 0, 0], [5, 3, 0, 0], [8, 2, 0, 0], [8, 255, 0, 0], [5, 0, 0, 0], [1, 1, 1, 8]] {
-        rig.dropped(&ip(repr(protocol::TCP), &tcp(6, &options)), "drop_ip_protocol");
+    // Beyond the end, or shorter than kind and length: the segment is dropped.
+    for options in [[5, 255, 0, 0], [8, 255, 0, 0], [5, 0, 0, 0], [8, 1, 0, 0], [1, 1, 1, 8], [2, 5, 0, 0]] {
+        assert!(rig.dropped(&ip(repr(protocol::TCP), &tcp(6, &options)), "drop_tcp_header").is_empty());
+    }
+    // Of a length that the kind does not have: as if it were not there.
+    for options in [[5, 3, 0, 0], [8, 2, 0, 0], [5, 2, 8, 2], [2, 3, 5, 0], [3, 2, 4, 2], [2, 4, 0, 0]] {
+        assert_eq!(rig.dropped(&ip(repr(protocol::TCP), &tcp(6, &options)), "drop_tcp_no_connection").len(), 1);
     }
     rig.finish();
 }
