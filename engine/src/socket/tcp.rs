@@ -339,7 +339,7 @@ impl TcpStream {
 
     /// Its state; `Closed` after `close`, whatever the engine still does for it.
     pub fn state(self, net: &Net<'_>) -> TcpState {
-        net.stack.tcp_connection(self.0).map_or(TcpState::Closed, Connection::state)
+        net.stack.tcp_state(self.0)
     }
 
     /// How it ended, if it has.

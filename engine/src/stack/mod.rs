@@ -248,6 +248,7 @@ impl Stack {
         let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return false };
         iface.mtu = mtu;
         self.dest.clear();
+        self.tcp_mtu_changed(id);
         true
     }
 

@@ -96,6 +96,10 @@ pub struct Connection {
     pub(super) ts_recent_at: Instant,
     pub(super) last_ack_sent: SeqNum,
     pub(super) ack_now: bool,
+    /// The window has grown enough to be told of.
+    pub(super) window_due: bool,
+    /// The network said that the peer cannot be reached; only the end of the attempt makes that true (RFC 9293 section 3.9.2.2).
+    pub(super) soft_error: bool,
     /// In-order segments that no acknowledgment has covered yet.
     pub(super) ack_segments: u8,
     pub(super) ack_at: Instant,
@@ -168,6 +172,8 @@ impl Connection {
             ts_recent_at: now,
             last_ack_sent: irs + 1,
             ack_now: false,
+            window_due: false,
+            soft_error: false,
             ack_segments: 0,
             ack_at: NEVER,
             dup_acks_owed: 0,
@@ -535,6 +541,7 @@ impl Connection {
     /// Something may have to be sent: the window for the peer, data, an acknowledgment.
     pub fn wants_to_send(&self) -> bool {
         self.ack_now
+            || self.window_due
             || self.syn_due
             || self.reset_due.is_some()
             || self.dup_acks_owed > 0
@@ -593,10 +600,15 @@ impl Connection {
         };
     }
 
-    /// An acceptable ICMP error came for it (RFC 5927 section 4: only a connection that is not established yet gives up for one).
+    /// An acceptable ICMP error came for it. Protocol and port unreachable end an attempt (RFC 9293 section 3.9.2.2), but no established connection
+    /// (RFC 5927 section 4); network and host unreachable may pass.
     pub fn handle_unreachable(&mut self, refused: bool, host: &mut impl Host) {
         if matches!(self.state, TcpState::SynSent | TcpState::SynReceived) {
-            self.finish(if refused { CloseReason::Refused } else { CloseReason::Unreachable }, host);
+            if refused {
+                self.finish(CloseReason::Refused, host);
+            } else {
+                self.soft_error = true;
+            }
         }
     }
 

@@ -156,7 +156,7 @@ impl Connection {
                     return Reaction::None;
                 }
                 // Section 3.2: negotiated, hence in every segment but resets.
-                None if !has(flags::RST) => {
+                None if !has(flags::RST | flags::SYN) => {
                     host.counters().drop_tcp_no_timestamp += 1;
                     return Reaction::None;
                 }

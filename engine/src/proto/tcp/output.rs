@@ -539,6 +539,9 @@ impl Connection {
     /// Acknowledgments that no data has carried.
     #[inline]
     fn send_acks(&mut self, host: &mut impl Host) -> Progress {
+        if std::mem::take(&mut self.window_due) && self.receive.worth_telling(&self.options, host) {
+            self.ack_now = true;
+        }
         while self.ack_now || self.dup_acks_owed > 0 {
             let repr = self.repr(self.send.nxt, flags::ACK, host);
             if !host.send_bare(&self.ends, self.ip(false), &repr) {
@@ -608,7 +611,8 @@ impl Connection {
             && self.receive.window() < self.receive.limit / 2
             && self.receive.worth_telling(&self.options, host)
         {
-            self.ack_now = true;
+            // Looked at again when it is sent: some of it may have been put back by then.
+            self.window_due = true;
         }
     }
 }

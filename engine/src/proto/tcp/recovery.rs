@@ -70,7 +70,7 @@ impl Rack {
             self.reordering = true;
         }
         // Back sooner than any round trip: that was the original's acknowledgment.
-        if resent && rtt_ns < self.min_rtt_ns {
+        if resent && self.min_rtt_ns != u64::MAX && rtt_ns < self.min_rtt_ns {
             return;
         }
         if sent_after(segment.sent_at, end, self.xmit, self.end) {

@@ -22,6 +22,7 @@ impl Connection {
         if self.close_at <= now {
             self.close_at = NEVER;
             let reason = match self.state {
+                TcpState::SynSent | TcpState::SynReceived if self.soft_error => CloseReason::Unreachable,
                 TcpState::SynSent | TcpState::SynReceived => CloseReason::TimedOut,
                 // Half closed and silent: nobody is there to hear of it.
                 _ => CloseReason::Finished,

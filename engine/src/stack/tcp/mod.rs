@@ -31,6 +31,9 @@ const SEGMENTS_PER_TURN: usize = 64;
 /// Connections that are asked in one turn; the others are first in the next.
 const CONNECTIONS_PER_TURN: usize = 1024;
 
+/// A path is not believed to be narrower (RFC 5927 section 7): tiny segments are an amplifier. 512 bytes and 40 of headers.
+const PATH_MTU_MIN: u16 = 552;
+
 /// Names a connection of one stack. Stale handles are told from live ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TcpHandle {
@@ -621,12 +624,39 @@ impl Stack {
         }
     }
 
+    /// An interface carries packets of another size now: its connections keep to it.
+    pub(super) fn tcp_mtu_changed(&mut self, id: crate::proto::IfaceId) {
+        for index in 0..self.tcp.slots.len() as u32 {
+            let slot = &self.tcp.slots[index as usize];
+            let Some(to) = slot.connection.as_ref().map(|connection| *connection.endpoints().remote.ip()) else {
+                continue;
+            };
+            if self.routes.lookup(to).is_some_and(|route| route.iface == id) {
+                let mtu = self.tcp_path_mtu(to);
+                self.with_connection(index, |connection, _| connection.handle_too_big(mtu));
+            }
+        }
+    }
+
+    /// Its state; `Closed` when nothing is left of it, not even TIME-WAIT.
+    pub fn tcp_state(&self, handle: TcpHandle) -> TcpState {
+        let Some(connection) = self.tcp.get(handle) else { return TcpState::Closed };
+        let Endpoints { local, remote } = *connection.endpoints();
+        match connection.state() {
+            TcpState::TimeWait => match self.tcp.demux.find_connected(local, remote).map(Entry::unpack) {
+                Some(Entry::TimeWait(_)) => TcpState::TimeWait,
+                _ => TcpState::Closed,
+            },
+            state => state,
+        }
+    }
+
     /// Largest packet that goes to `to` as far as is known, in bytes.
     pub(super) fn tcp_path_mtu(&mut self, to: Ipv4Addr) -> u16 {
         let route = self.routes.lookup(to).map(|route| usize::from(route.iface.0));
         let link = route.and_then(|at| self.ifaces.get(at)).map_or(1500, |iface| iface.mtu);
         let path = self.path_mtus.get(to, self.now).unwrap_or(u16::MAX);
-        path.min(u16::try_from(link).unwrap_or(u16::MAX))
+        path.max(PATH_MTU_MIN).min(u16::try_from(link).unwrap_or(u16::MAX))
     }
 }
 
