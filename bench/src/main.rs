@@ -1,6 +1,7 @@
 //! Load generator and base lines: what Framewire is measured with and against.
 
 mod affinity;
+mod allocator;
 mod compare;
 mod generator;
 mod kernel_udp;
@@ -13,6 +14,9 @@ mod xsk;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Counting = allocator::Counting;
 
 #[derive(Parser, Debug)]
 #[command(name = "framewire-bench", version, about)]
@@ -33,6 +37,8 @@ enum Command {
     Mem(mem::MemArgs),
     /// Cost of a TCP without a kernel, on one core
     MemTcp(mem::tcp::MemTcpArgs),
+    /// Memory of idle TCP connections
+    MemTcpIdle(mem::tcp::idle::IdleArgs),
     /// Base line: an echo server on the kernel's UDP sockets
     KernelUdpEcho(kernel_udp::KernelUdpArgs),
     /// Requests and their answers over lasting connections of the kernel's
@@ -41,6 +47,12 @@ enum Command {
     TcpCrr(tcp::KernelExchangeArgs),
     /// Bulk over one connection of the kernel's
     TcpBulk(tcp::BulkArgs),
+    /// Requests and their answers over lasting connections of the engine's
+    FwTcpRr(tcp::EngineExchangeArgs),
+    /// Connect, request, answer, close, over the engine's sockets
+    FwTcpCrr(tcp::EngineExchangeArgs),
+    /// Bulk over one connection of the engine's
+    FwTcpBulk(tcp::EngineBulkArgs),
     /// Base line: echo, sink or source on the kernel's TCP sockets
     KernelTcpServer(tcp::KernelServerArgs),
 }
@@ -52,10 +64,14 @@ fn main() -> Result<()> {
         Command::RawLoop(args) => reflect::run(&args),
         Command::Mem(args) => mem::run(&args),
         Command::MemTcp(args) => mem::tcp::run(&args),
+        Command::MemTcpIdle(args) => mem::tcp::idle::run(&args),
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
         Command::TcpRr(args) => tcp::run_rr(&args),
         Command::TcpCrr(args) => tcp::run_crr(&args),
         Command::TcpBulk(args) => tcp::run_bulk(&args),
+        Command::FwTcpRr(args) => tcp::run_engine_rr(&args),
+        Command::FwTcpCrr(args) => tcp::run_engine_crr(&args),
+        Command::FwTcpBulk(args) => tcp::run_engine_bulk(&args),
         Command::KernelTcpServer(args) => tcp::run_server(&args),
     }
 }

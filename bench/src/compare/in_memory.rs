@@ -15,6 +15,7 @@ use std::{process::Command, time::Duration};
 
 /// UDP payloads, in bytes.
 const SIZES: [usize; 2] = [64, 1472];
+const IDLE_CONNECTIONS: [usize; 2] = [10_000, 100_000];
 /// Packets for each second that a figure may take: enough for a median of thousands of batches.
 const PACKETS_PER_SECOND: f64 = 1e6;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,6 +47,28 @@ pub(super) fn check(plan: &Plan, cases: &[Case]) -> Result<()> {
 pub(super) fn run(plan: &Plan, suite: &str, cases: &[Case], stop: &StopFlag) -> Result<Vec<Rounds>> {
     let pairs = cases.iter().filter(|case| !case.systems.is_empty()).map(|case| case.run(plan, suite, stop));
     pairs.collect::<Result<Vec<_>>>().map(|pairs| pairs.concat())
+}
+
+/// Of the suite `mem-tcp`: what idle connections hold. Counted once: the count is the same each time.
+pub(super) fn idle_connections(plan: &Plan, suite: &str) -> Result<Vec<Rounds>> {
+    let system = tcp::System::Framewire.name();
+    if !plan.wants(system) {
+        return Ok(Vec::new());
+    }
+    let rounds = |connections| {
+        let result = tcp::idle::measure(connections)?;
+        let mut notes = vec![format!("{:.2} allocations each", result.blocks_per_connection)];
+        notes.extend((result.frames_held > 0).then(|| format!("{} frames held", result.frames_held)));
+        Ok(Rounds {
+            suite: suite.into(),
+            scenario: format!("{connections} idle connections"),
+            unit: "bytes/connection",
+            better: Better::Lower,
+            systems: vec![(system.to_owned(), vec![result.bytes_per_connection])],
+            notes,
+        })
+    };
+    IDLE_CONNECTIONS.into_iter().map(rounds).collect()
 }
 
 /// The suite `mem`.

@@ -210,7 +210,12 @@ impl Plan {
     fn run(&self, suite: Suite, stop: &StopFlag) -> Result<Vec<Rounds>> {
         match suite.how(self) {
             How::Veth(contest) => contest.only(self).and_then(|contest| contest.run(self, suite.name(), stop)),
-            How::InMemory(cases) => in_memory::run(self, suite.name(), &cases, stop),
+            How::InMemory(cases) => in_memory::run(self, suite.name(), &cases, stop).and_then(|mut all| {
+                if suite == Suite::MemTcp {
+                    all.extend(in_memory::idle_connections(self, suite.name())?);
+                }
+                Ok(all)
+            }),
         }
         .with_context(|| suite.name())
     }

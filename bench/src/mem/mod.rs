@@ -147,7 +147,7 @@ pub(crate) fn ns_per_packet(system: MemSystem, work: Work, payload_bytes: usize,
         MemSystem::Framewire => Box::new(engine::Engine::new(FLOW, work, payload_bytes)?),
         MemSystem::Smoltcp => Box::new(smoltcp_stack::Smoltcp::new(FLOW, work, payload_bytes)?),
     };
-    introduce(subject.as_mut())?;
+    introduce(subject.as_mut(), FLOW)?;
     let frame = FLOW.frame(payload_bytes);
     let batches = packets.div_ceil(BATCH).max(1);
     let mut times_ns = Vec::with_capacity(batches);
@@ -191,15 +191,15 @@ fn check_sent(subject: &mut dyn Subject, work: Work, payload_bytes: usize) -> Re
 }
 
 /// The peer asks for the stack's Ethernet address, so that the stack knows the peer's.
-fn introduce(subject: &mut dyn Subject) -> Result<()> {
+fn introduce(subject: &mut dyn Subject, flow: Flow) -> Result<()> {
     let mut request = Vec::with_capacity(42);
     request.extend([0xff; 6]);
-    request.extend(FLOW.source_mac.0);
+    request.extend(flow.source_mac.0);
     request.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-    request.extend(FLOW.source_mac.0);
-    request.extend(FLOW.source.ip().octets());
+    request.extend(flow.source_mac.0);
+    request.extend(flow.source.ip().octets());
     request.extend([0; 6]);
-    request.extend(FLOW.target.ip().octets());
+    request.extend(flow.target.ip().octets());
     ensure!(subject.inject(&request), "the device has no room for a frame");
     subject.work();
     let mut answered = false;

@@ -79,7 +79,7 @@ fn measure(args: &ExchangeArgs, exchange: Exchange, spin: bool) -> Result<Exchan
             }
         }
     }
-    client.give_up(&mut pace, &mut tally);
+    tally.give_up_all(&mut pace, client.lanes.iter().map(|lane| lane.due));
     Ok(tally.result(cpu_at_end.unwrap_or_else(cpu_time)))
 }
 
@@ -177,19 +177,6 @@ impl Client {
             lane.socket = None;
         }
         Ok(Some(due))
-    }
-
-    /// Counts what is without an answer, and what had to wait for it.
-    fn give_up(&mut self, pace: &mut Pace, tally: &mut Tally) {
-        let now = Instant::now();
-        for (number, lane) in self.lanes.iter().enumerate() {
-            let Some(due) = lane.due else { continue };
-            tally.give_up(due, now);
-            let end = pace.end();
-            while let Some(due) = pace.start(number, end) {
-                tally.give_up(due, now);
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! TCP: requests and their answers, connections a second, and bulk; over the kernel's sockets here, over the engine's beside it.
 
 mod bulk;
+mod engine;
 mod kernel_bulk;
 mod kernel_exchange;
 mod kernel_server;
@@ -8,6 +9,7 @@ mod pace;
 mod tally;
 
 pub(crate) use bulk::BulkArgs;
+pub(crate) use engine::{EngineBulkArgs, EngineExchangeArgs};
 pub(crate) use kernel_server::KernelServerArgs;
 pub(crate) use tally::ExchangeResult;
 
@@ -111,6 +113,21 @@ pub(crate) fn run_server(args: &KernelServerArgs) -> Result<()> {
 /// Bulk over the kernel's sockets.
 pub(crate) fn run_bulk(args: &BulkArgs) -> Result<()> {
     kernel_bulk::run(args)
+}
+
+/// As [`run_rr`], over the engine's sockets.
+pub(crate) fn run_engine_rr(args: &EngineExchangeArgs) -> Result<()> {
+    engine::run_exchange(args, Exchange::Request)
+}
+
+/// As [`run_crr`], over the engine's sockets.
+pub(crate) fn run_engine_crr(args: &EngineExchangeArgs) -> Result<()> {
+    engine::run_exchange(args, Exchange::Connection)
+}
+
+/// As [`run_bulk`], over an engine's socket.
+pub(crate) fn run_engine_bulk(args: &EngineBulkArgs) -> Result<()> {
+    engine::run_bulk(args)
 }
 
 /// What requests carry: `[number][pattern]`.

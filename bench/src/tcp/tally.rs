@@ -1,5 +1,6 @@
 //! What exchanges took.
 
+use super::pace::Pace;
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -75,11 +76,23 @@ impl Tally {
     }
 
     /// One that was due at `due` did not end until `now`, when nobody waits any longer.
-    pub(super) fn give_up(&mut self, due: Instant, now: Instant) {
+    fn give_up(&mut self, due: Instant, now: Instant) {
         if due >= self.begin && due < self.end {
             self.unanswered += 1;
         }
         self.record(due, now);
+    }
+
+    /// The end: counts what is without an answer on each connection, and what had to wait for it.
+    pub(super) fn give_up_all(&mut self, pace: &mut Pace, outstanding: impl Iterator<Item = Option<Instant>>) {
+        let (now, end) = (Instant::now(), pace.end());
+        for (connection, due) in outstanding.enumerate() {
+            let Some(due) = due else { continue };
+            self.give_up(due, now);
+            while let Some(due) = pace.start(connection, end) {
+                self.give_up(due, now);
+            }
+        }
     }
 
     pub(super) fn result(&self, cpu_at_end: Duration) -> ExchangeResult {

@@ -4,6 +4,8 @@
 //! * `receive`, `send`, `ack`: one stack against a scripted [`Peer`], in batches; only what the name says counts. All segments are in order, full-sized, and
 //!   acknowledged every second one.
 
+mod engine_host;
+pub(crate) mod idle;
 mod peer;
 mod smoltcp_bulk;
 mod smoltcp_host;
@@ -24,6 +26,8 @@ const IDLE_TURNS_MAX: usize = 1000;
 /// Which stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum System {
+    /// The engine: a worker for each end, on `mem` ports
+    Framewire,
     /// smoltcp on devices of preallocated buffers, between which frames pass for nothing
     Smoltcp,
     /// smoltcp as in its own loopback benchmark; for `bulk`
@@ -33,6 +37,7 @@ pub(crate) enum System {
 impl System {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Framewire => "framewire",
             Self::Smoltcp => "smoltcp",
             Self::SmoltcpLoopback => "smoltcp-loopback",
         }
@@ -133,12 +138,14 @@ fn measure(args: &MemTcpArgs) -> Result<TcpResult> {
     let (checksum, segments) = (args.checksum, args.segments as u64);
     if args.work == Work::Bulk {
         let mut ends: Box<dyn Ends> = match args.system {
+            System::Framewire => Box::new(engine_host::EngineEnds::new(checksum)?),
             System::Smoltcp => Box::new(smoltcp_bulk::SmoltcpEnds::new(checksum)?),
             System::SmoltcpLoopback => Box::new(smoltcp_loopback::SmoltcpLoopback::new(checksum)?),
         };
         return bulk(ends.as_mut(), segments);
     }
     let mut stack: Box<dyn Scripted> = match args.system {
+        System::Framewire => Box::new(engine_host::EngineServer::new(FLOW, checksum)?),
         System::Smoltcp => Box::new(smoltcp_host::SmoltcpServer::new(FLOW, checksum)?),
         System::SmoltcpLoopback => bail!("--work {}: its device has one end only", args.work.name()),
     };
@@ -151,7 +158,7 @@ trait Ends: Turn {
     fn received_bytes(&self) -> u64;
 
     /// Data segments that the sending stack has sent, and the length of the longest.
-    fn sent_segments(&self) -> (u64, usize);
+    fn sent_segments(&mut self) -> (u64, usize);
 }
 
 fn bulk(ends: &mut dyn Ends, segments: u64) -> Result<TcpResult> {
@@ -187,7 +194,7 @@ trait Scripted: Subject {
 type Batch = (Duration, usize);
 
 fn scripted(stack: &mut dyn Scripted, work: Work, segments: u64) -> Result<TcpResult> {
-    introduce(stack)?;
+    introduce(stack, FLOW)?;
     let mut peer = Peer::new(FLOW);
     establish(stack, &mut peer)?;
     let mut times_ns = Vec::new();

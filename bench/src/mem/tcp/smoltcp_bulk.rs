@@ -51,7 +51,7 @@ impl Ends for SmoltcpEnds {
         self.received_bytes
     }
 
-    fn sent_segments(&self) -> (u64, usize) {
+    fn sent_segments(&mut self) -> (u64, usize) {
         (self.segments, self.segment_bytes)
     }
 }

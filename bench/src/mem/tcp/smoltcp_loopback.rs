@@ -74,7 +74,7 @@ impl Ends for SmoltcpLoopback {
     }
 
     /// What it sends cannot be seen; taken to be full.
-    fn sent_segments(&self) -> (u64, usize) {
+    fn sent_segments(&mut self) -> (u64, usize) {
         (self.received_bytes / SEGMENT_BYTES as u64, SEGMENT_BYTES)
     }
 }
