@@ -2,11 +2,15 @@
 
 use super::Net;
 use crate::{
-    buf::{RxBuf, TxBuf},
+    buf::{Frozen, RxBuf, TxBuf},
     proto::tcp::{Connection, RecvRefusal, SendRefusal},
     stack::{BindError, ListenerHandle, TcpHandle},
 };
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::Range,
+    rc::Rc,
+};
 
 pub use crate::proto::tcp::{
     CloseReason, Ecn, Keepalive, LossDetection, TcpConfig, TcpEvent, TcpInfo, TcpOptions, TcpState,
@@ -205,6 +209,20 @@ impl TcpStream {
     pub fn send(self, net: &mut Net<'_>, buf: TxBuf) -> Result<(), TcpSendError> {
         match net.stack.tcp_send(self.0, buf) {
             Some(sent) => sent.map_err(TcpSendError::from),
+            None => Err(TcpSendError::BadSocket),
+        }
+    }
+
+    /// Sends `range` of frozen bytes, such as static content: any number of streams may send the same frames at once, and nothing is copied. They are free when
+    /// the last holder lets go.
+    ///
+    /// # Errors
+    /// See [`TcpSendError`]; `Full` when the range does not fit the send queue now.
+    pub fn send_shared(self, net: &mut Net<'_>, bytes: &Rc<Frozen>, range: Range<usize>) -> Result<(), TcpSendError> {
+        match net.stack.tcp_send_shared(self.0, bytes, range) {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(TcpSendError::Full),
+            Some(Err(refusal)) => Err(refusal.into()),
             None => Err(TcpSendError::BadSocket),
         }
     }

@@ -9,7 +9,7 @@ use super::{
     types::{CloseReason, Endpoints, NEVER, TcpEvent, TcpInfo, TcpOptions, TcpState},
 };
 use crate::{
-    buf::{RxBuf, TxBuf},
+    buf::{Frozen, RxBuf, TxBuf},
     time::{Duration, Instant},
     wire::seq::SeqNum,
 };
@@ -299,6 +299,30 @@ impl Connection {
         }
         self.send.enqueue(buf, false, host.spares());
         Ok(())
+    }
+
+    /// Sends `range` of bytes that other connections, or this one, may send too: nothing is copied, and they are free when the last is acknowledged.
+    ///
+    /// # Errors
+    /// See [`SendRefusal`]; `Ok(false)`: no room, or the range is empty or not within the bytes.
+    pub fn send_shared(
+        &mut self,
+        bytes: &Rc<Frozen>,
+        range: std::ops::Range<usize>,
+        host: &mut impl Host,
+    ) -> Result<bool, SendRefusal> {
+        if let Some(refusal) = self.refuse_send() {
+            return Err(refusal);
+        }
+        if range.is_empty() || range.end > bytes.total_len() {
+            return Ok(false);
+        }
+        if range.len() > self.send.room(&self.options) as usize {
+            self.send.wants_room = true;
+            return Ok(false);
+        }
+        self.send.enqueue_common(Rc::clone(bytes), range.start as u32, range.len() as u32, host.spares());
+        Ok(true)
     }
 
     /// As [`send`](Self::send); its last byte is urgent (RFC 9293 section 3.8.5).

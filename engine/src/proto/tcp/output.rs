@@ -3,11 +3,10 @@
 use super::{
     connection::{Connection, Probe},
     host::{Host, IpFields, Stretch},
-    sender::{Marks, Payload, Phase, Segment},
+    sender::{Bytes, Marks, Payload, Phase, Segment},
     types::{NEVER, TcpState},
 };
 use crate::{
-    buf::Frozen,
     time::{Duration, Instant},
     wire::{
         seq::SeqNum,
@@ -618,16 +617,17 @@ impl Connection {
 }
 
 /// Where `len` frozen bytes from `seq` on lie.
-fn stretches(shared: &VecDeque<(SeqNum, Frozen)>, mut seq: SeqNum, len: u32) -> SmallVec<[Stretch<'_>; 4]> {
+fn stretches(shared: &VecDeque<(SeqNum, Bytes)>, mut seq: SeqNum, len: u32) -> SmallVec<[Stretch<'_>; 4]> {
     let mut out = SmallVec::new();
     let mut left = len as usize;
-    let mut at = shared.partition_point(|(start, frozen)| (*start + frozen.total_len() as u32).le(seq));
+    let mut at = shared.partition_point(|(start, bytes)| (*start + bytes.len()).le(seq));
     while left > 0
-        && let Some((start, frozen)) = shared.get(at)
+        && let Some((start, bytes)) = shared.get(at)
     {
-        let from = seq.since(*start) as usize;
-        let n = left.min(frozen.total_len() - from);
-        out.push((frozen, from, n));
+        let skip = seq.since(*start) as usize;
+        let n = left.min(bytes.len() as usize - skip);
+        let (frozen, from) = bytes.frozen();
+        out.push((frozen, from + skip, n));
         seq += n as u32;
         left -= n;
         at += 1;

@@ -23,7 +23,7 @@ use crate::{
     time::Instant,
     wire::seq::SeqNum,
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
 
 /// Room for all headers of a segment in front of its payload; a buffer with less goes out behind a frame of headers.
 const HEADROOM_MIN: usize = 128;
@@ -71,6 +71,30 @@ pub(super) enum Payload {
     Shared,
     /// It has none.
     None,
+}
+
+/// Frozen bytes: this connection's, or a part of some that many connections send.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Own(Frozen),
+    Common { bytes: Rc<Frozen>, from: u32, len: u32 },
+}
+
+impl Bytes {
+    pub(super) fn len(&self) -> u32 {
+        match self {
+            Self::Own(frozen) => frozen.total_len() as u32,
+            Self::Common { len, .. } => *len,
+        }
+    }
+
+    /// The bytes, and where in them ours begin.
+    pub(super) fn frozen(&self) -> (&Frozen, usize) {
+        match self {
+            Self::Own(frozen) => (frozen, 0),
+            Self::Common { bytes, from, .. } => (bytes, *from as usize),
+        }
+    }
 }
 
 /// A segment in flight.
@@ -165,7 +189,7 @@ pub(super) struct Sender {
     pub(super) mss: u16,
     pub(super) pending: VecDeque<Pending>,
     pub(super) segments: VecDeque<Segment>,
-    pub(super) shared: VecDeque<(SeqNum, Frozen)>,
+    pub(super) shared: VecDeque<(SeqNum, Bytes)>,
     /// The application has finished.
     pub(super) fin_queued: bool,
     pub(super) fin_sent: bool,
@@ -292,10 +316,19 @@ impl Sender {
         let buf = if buf.is_single() && buf.headroom() >= HEADROOM_MIN {
             Some(buf)
         } else {
-            self.shared.push_back((seq, buf.freeze()));
+            self.shared.push_back((seq, Bytes::Own(buf.freeze())));
             None
         };
         self.pending.push_back(Pending { seq, len, buf, open });
+    }
+
+    /// Takes `len` bytes from `from` on of frozen ones that others may send as well.
+    pub(super) fn enqueue_common(&mut self, bytes: Rc<Frozen>, from: u32, len: u32, spares: &mut Spares) {
+        let seq = self.end;
+        self.end = seq + len;
+        spares.pending.equip(&mut self.pending);
+        self.shared.push_back((seq, Bytes::Common { bytes, from, len }));
+        self.pending.push_back(Pending { seq, len, buf: None, open: false });
     }
 
     /// Adds a copy of `bytes` to the last buffer as far as it is one of this kind and a segment has room; returns how many.
@@ -326,7 +359,7 @@ impl Sender {
     /// Puts bytes where pieces of them may be sent.
     pub(super) fn share(&mut self, seq: SeqNum, buf: TxBuf) {
         let at = self.shared.partition_point(|(start, _)| start.lt(seq));
-        self.shared.insert(at, (seq, buf.freeze()));
+        self.shared.insert(at, (seq, Bytes::Own(buf.freeze())));
     }
 
     /// Which segment begins at or covers `seq`; the number of segments if none does.
@@ -392,8 +425,8 @@ impl Sender {
             }
             break;
         }
-        while let Some((start, frozen)) = self.shared.front() {
-            if (*start + frozen.total_len() as u32).gt(ack) {
+        while let Some((start, bytes)) = self.shared.front() {
+            if (*start + bytes.len()).gt(ack) {
                 break;
             }
             self.shared.pop_front();

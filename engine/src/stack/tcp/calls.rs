@@ -2,11 +2,11 @@
 
 use super::{TcpHandle, listed};
 use crate::{
-    buf::{RxBuf, TxBuf},
+    buf::{Frozen, RxBuf, TxBuf},
     proto::tcp::{Connection, RecvRefusal, SendRefusal, TcpEvent, TcpInfo, TcpOptions},
     stack::{Stack, StackEvent},
 };
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 impl Stack {
     /// Sends a buffer on a connection, whole and uncopied.
@@ -16,6 +16,19 @@ impl Stack {
     #[inline]
     pub fn tcp_send(&mut self, handle: TcpHandle, buf: TxBuf) -> Option<Result<(), SendRefusal>> {
         self.with_handle(handle, |connection, stack| connection.send(buf, stack))
+    }
+
+    /// Sends part of bytes that other connections may send too.
+    ///
+    /// # Errors
+    /// See [`SendRefusal`]; `Ok(false)`: no room, or not such a part.
+    pub fn tcp_send_shared(
+        &mut self,
+        handle: TcpHandle,
+        bytes: &Rc<Frozen>,
+        range: Range<usize>,
+    ) -> Option<Result<bool, SendRefusal>> {
+        self.with_handle(handle, |connection, stack| connection.send_shared(bytes, range, stack))
     }
 
     /// As [`tcp_send`](Self::tcp_send), the last byte urgent.

@@ -221,3 +221,33 @@ fn what_is_lost_comes_again_from_the_same_frames() {
         pair.whole();
     }
 }
+
+#[test]
+fn shared_bytes_go_to_many_and_are_free_afterwards() {
+    let mut pair = Pair::new();
+    let listener = pair.net(1).tcp_listen(at(2, 7), 16).unwrap();
+    let content = text(20_000, 9);
+    let shared = Rc::new(pair.buf(0, &content).freeze());
+    let mut streams = vec![];
+    for _ in 0..5 {
+        let client = pair.net(0).tcp_connect(at(2, 7)).unwrap();
+        pair.settle();
+        streams.push((client, listener.accept(&mut pair.net(1)).unwrap()));
+        client.send_shared(&mut pair.net(0), &shared, 100..20_000).unwrap();
+        client.send_shared(&mut pair.net(0), &shared, 0..1).unwrap();
+    }
+    assert!(matches!(streams[0].0.send_shared(&mut pair.net(0), &shared, 0..20_001), Err(TcpSendError::Full)));
+    let wanted = [&content[100..], &content[..1]].concat();
+    let mut got = vec![vec![]; 5];
+    for _ in 0..100 {
+        for (i, (_, server)) in streams.iter().enumerate() {
+            let bytes = pair.read(1, *server);
+            got[i].extend(bytes);
+        }
+        pair.advance(Duration::from_millis(1));
+    }
+    assert!(got.iter().all(|got| *got == wanted));
+    assert_eq!(Rc::strong_count(&shared), 1);
+    drop(shared);
+    pair.whole();
+}
