@@ -432,6 +432,11 @@ impl Connection {
         self.receive.queue.front()
     }
 
+    /// All that has come and was not taken, oldest first, to look at.
+    pub fn received(&self) -> impl Iterator<Item = &RxBuf> {
+        self.receive.queue.iter()
+    }
+
     /// The urgent byte, once.
     pub fn recv_urgent(&mut self) -> Option<u8> {
         match self.receive.urgent {
