@@ -19,7 +19,7 @@ use framewire::{
     time::{Duration, Instant},
     wire::MacAddr,
 };
-use std::{collections::VecDeque, fmt::Write as _, path::Path, rc::Rc};
+use std::{collections::VecDeque, fmt::Write as _, path::Path};
 
 const IFACE: IfaceId = IfaceId(0);
 /// Where the peer's connections come from unless the script says otherwise.
@@ -118,7 +118,7 @@ impl Runner {
                 }
             }
         }
-        config.tcp.options = Rc::new(options.clone());
+        config.tcp.options = options.clone();
         let mut stack = Stack::new(pool, config, Instant::ZERO);
         let address = "10.0.0.1/24".parse()?;
         let mut iface = IfaceConfig::new("pkt0", MacAddr(OUR_MAC), vec![address]);

@@ -2,7 +2,11 @@
 //!
 //! `FRAMEWIRE_SIM_TRACE=1` prints every frame that a link takes, with its fate.
 
+mod endpoint;
+mod goodput;
 mod link;
 mod network;
+mod property;
 mod random;
+mod transfer;
 mod udp;

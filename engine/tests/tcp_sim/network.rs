@@ -400,7 +400,7 @@ fn describe(frame: &[u8]) -> String {
         "FSRP.UEW".chars().enumerate().filter(|(i, _)| frame[47] >> i & 1 == 1).map(|(_, c)| c).collect();
     let window = u16::from_be_bytes([frame[48], frame[49]]);
     let payload = crate::link::tcp_payload_bytes(frame);
-    let options = &frame[54..14 + 20 + usize::from(frame[46] >> 4) * 4];
+    let options = frame.get(54..34 + usize::from(frame[46] >> 4) * 4).unwrap_or_default();
     format!("{flags} seq {} +{payload} ack {} win {window} options {options:02x?}", be32(38), be32(42))
 }
 
