@@ -17,6 +17,9 @@ const RUNS_MAX: usize = 32;
 /// Blocks that are reported, newest first (RFC 2018 section 4).
 const RECENT: usize = 4;
 
+/// So many frames are never scarce: below, nobody computes what is.
+const FRAMES_FEW: u32 = 8;
+
 /// An out-of-order segment.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -144,8 +147,11 @@ impl Receiver {
             (seq, len) = (self.nxt, len - old);
         }
         let frames = buf.frame_count() as u32;
-        if self.frames + frames > options.recv_frames_max.saturating_mul(2) || frames > host.rx_frames_left() {
-            return Taken::NoRoom;
+        while self.frames + frames > self.frames_max(options, host) {
+            // What comes next in order goes before what only may be needed later.
+            if seq != self.nxt || !self.forget_last_held(host) {
+                return Taken::NoRoom;
+            }
         }
         if seq == self.nxt {
             // What is held and lies beneath is here twice: the frames in the queue stay, the later ones go.
@@ -160,6 +166,12 @@ impl Receiver {
         self.hold(seq, len, buf, host)
     }
 
+    /// Most frames that may be held: as many as are left to others, so that a stream which nobody reads cannot take them all.
+    fn frames_max(&self, options: &TcpOptions, host: &impl Host) -> u32 {
+        let share = self.frames.saturating_add(host.rx_frames_left()) / 2;
+        share.min(options.recv_frames_max.saturating_mul(2))
+    }
+
     /// Appends to the application's queue.
     #[inline]
     fn push(&mut self, buf: RxBuf, seq: SeqNum, len: u32, options: &TcpOptions, host: &mut impl Host) {
@@ -170,7 +182,8 @@ impl Receiver {
         }
         self.queued_bytes += len;
         // Small segments hold whole frames: when frames get scarce, they are put together.
-        if self.frames > options.recv_frames_max / 2
+        if self.frames > FRAMES_FEW
+            && self.frames > options.recv_frames_max.min(self.frames_max(options, host)) / 2
             && !buf.is_chain()
             && let Some(last) = self.queue.pop_back()
         {
@@ -420,7 +433,7 @@ impl Receiver {
     /// How much the peer may send from `nxt` on, if it were told now.
     fn window_bytes(&self, options: &TcpOptions, host: &impl Host) -> u32 {
         let bytes = self.limit.saturating_sub(self.queued_bytes);
-        let frames = options.recv_frames_max.saturating_sub(self.frames).min(host.rx_frames_left());
+        let frames = options.recv_frames_max.min(self.frames_max(options, host)).saturating_sub(self.frames);
         bytes.min(frames.saturating_mul(self.segment_bytes).saturating_add(self.held_bytes))
     }
 
@@ -456,6 +469,20 @@ impl Receiver {
         (self.frames, self.queued_bytes, self.held_bytes) = (0, 0, 0);
         host.spares().received.strip(&mut self.queue);
         host.spares().held.strip(&mut self.held);
+    }
+
+    /// Frees the last out-of-order segment; RFC 2018 section 8 allows that. False if there is none.
+    fn forget_last_held(&mut self, host: &mut impl Host) -> bool {
+        let Some(last) = self.held.pop_back() else { return false };
+        match self.runs.last_mut() {
+            Some(run) if run.0 != last.seq => run.1 = last.seq,
+            _ => {
+                self.runs.pop();
+            }
+        }
+        host.counters().drop_tcp_no_room += 1;
+        self.forget(last, host);
+        true
     }
 
     /// Frees what is out of order: it cannot become readable any more, or memory is short (RFC 2018 section 8 allows that).
