@@ -125,9 +125,7 @@ pub struct Connection {
     pub(super) closed_told: bool,
     /// The application's own number for it.
     pub tag: u64,
-    /// For whoever keeps connections: when a timer of his is set for it, and on which of his lists it is.
-    pub armed_at: Instant,
-    /// See `armed_at`.
+    /// For whoever keeps connections: on which of his lists it is.
     pub listed: u8,
 }
 
@@ -191,7 +189,6 @@ impl Connection {
             closed: None,
             closed_told: false,
             tag: 0,
-            armed_at: NEVER,
             listed: 0,
         }
     }

@@ -6,13 +6,15 @@
 
 use super::isn::{SecretHash, purpose};
 use crate::{
-    time::Instant,
+    time::{Duration, Instant},
     wire::{seq::SeqNum, tcp::WINDOW_SCALE_MAX},
 };
 use std::net::SocketAddrV4;
 
 /// The counter in a cookie. Longer: a cookie seen elsewhere is good for longer; shorter: slow peers, whose SYN-ACK was lost, are refused.
 const PERIOD_NS: u64 = 64_000_000_000;
+/// No cookie is good for longer.
+pub const LIFETIME: Duration = Duration::from_nanos(2 * PERIOD_NS);
 /// Segment sizes a cookie can say, in bytes: smallest that an MTU of 128 leaves; RFC 9293's default; tunnels; PPPoE and friends; IPv6's
 /// and IPv4's Ethernet; jumbo frames.
 const MSS: [u16; 8] = [88, 536, 1220, 1360, 1400, 1440, 1460, 8960];

@@ -2,7 +2,9 @@
 
 use super::{
     super::{RxChecksum, Stack, StackEvent, TimerKey, ingress::splits_header},
-    Entry, HalfOpenSlot, ListenerHandle, later, listed,
+    Entry, HalfOpenSlot, ListenerHandle, Waiting,
+    armed::Armed,
+    later, listed,
 };
 use crate::{
     buf::RxBuf,
@@ -13,6 +15,7 @@ use crate::{
             cookie,
         },
     },
+    time::Instant,
     wire::{
         checksum,
         ipv4::{self, protocol},
@@ -164,6 +167,7 @@ impl Stack {
                 self.counters.drop_tcp_backlog += 1;
                 return;
             }
+            listener.cookies_until = now + cookie::LIFETIME;
             half.iss = self.tcp.cookies.make(ends.local, ends.remote, half.irs, half.peer_mss(), now);
             let (scale, sack, ecn) = half.asked();
             let kept = cookie::pack_options(scale, sack, ecn);
@@ -182,7 +186,7 @@ impl Stack {
         let again_at = now + self.config.tcp.rto.initial;
         let index = self.tcp.half_open.insert(HalfOpenSlot { half, listener: handle, again_at });
         self.tcp.demux.connect(ends.local, ends.remote, Entry::HalfOpen(index).pack());
-        self.timers.arm(again_at, TimerKey::TcpHalfOpen(index));
+        self.arm_half_open(index, again_at);
         // Lost, refused or on its way: the timer tries again.
         self.send_bare(ends, PLAIN, &repr);
     }
@@ -195,6 +199,10 @@ impl Stack {
     /// An acknowledgment without a connection may return a cookie. True if it did: the connection exists now.
     fn accept_cookie(&mut self, handle: ListenerHandle, ends: &Endpoints, segment: &Incoming) -> bool {
         if !self.config.tcp.syn_cookies {
+            return false;
+        }
+        // None can come back unless some were sent of late: at other times nobody can guess one.
+        if self.tcp.listener(handle).is_none_or(|listener| listener.cookies_until < self.now) {
             return false;
         }
         let header = &segment.header;
@@ -295,11 +303,29 @@ impl Stack {
         Some(slot.half)
     }
 
-    /// Timer: a SYN-ACK has not been answered.
+    fn arm_half_open(&mut self, index: u32, at: Instant) {
+        let armed = &mut self.tcp.half_open_armed;
+        if armed.len() <= index as usize {
+            armed.resize(index as usize + 1, Armed::NONE);
+        }
+        if armed[index as usize].want(at) {
+            self.timers.arm(at, TimerKey::TcpHalfOpen(index));
+        }
+    }
+
+    /// Timer: a SYN-ACK has not been answered, or the number belongs to a later one by now.
     pub(in crate::stack) fn half_open_timer(&mut self, index: u32) {
         let now = self.now;
         let (retries_max, rto) = (self.config.tcp.syn_ack_retries, self.config.tcp.rto);
-        let Some(slot) = self.tcp.half_open.get_mut(index).filter(|slot| slot.again_at <= now) else { return };
+        if let Some(armed) = self.tcp.half_open_armed.get_mut(index as usize) {
+            armed.fired(now);
+        }
+        let Some(slot) = self.tcp.half_open.get_mut(index) else { return };
+        if slot.again_at > now {
+            let at = slot.again_at;
+            self.arm_half_open(index, at);
+            return;
+        }
         let listeners = &self.tcp.listeners;
         let listener = listeners
             .get(slot.listener.index as usize)
@@ -315,7 +341,7 @@ impl Stack {
         let (ends, offset, again_at) = (slot.half.ends, slot.half.ts_offset, slot.again_at);
         let value = ((now.as_nanos() / 1_000_000) as u32).wrapping_add(offset);
         let repr = listener.map(|listener| slot.half.syn_ack(&listener.options, value));
-        self.timers.arm(again_at, TimerKey::TcpHalfOpen(index));
+        self.arm_half_open(index, again_at);
         if let Some(repr) = repr {
             self.counters.tcp_retransmissions += 1;
             self.send_bare(&ends, PLAIN, &repr);
@@ -323,7 +349,7 @@ impl Stack {
     }
 
     fn for_time_wait(&mut self, index: u32, segment: &Incoming, packet: RxBuf) {
-        let Some(&rest) = self.tcp.time_wait.get(index) else { return };
+        let Some(&Waiting { rest, .. }) = self.tcp.time_wait.get(index) else { return };
         match rest.handle_segment(segment) {
             TimeWaitReaction::Ignore => {}
             TimeWaitReaction::Acknowledge | TimeWaitReaction::Restart if !self.tcp.resets.take(self.now) => {
@@ -333,12 +359,8 @@ impl Stack {
                 self.send_bare(&rest.ends, PLAIN, &rest.acknowledgment(self.now));
             }
             TimeWaitReaction::Restart => {
-                let expires = self.now + self.config.tcp.time_wait;
-                if let Some(rest) = self.tcp.time_wait.get_mut(index)
-                    && rest.expires < expires
-                {
-                    rest.expires = expires;
-                    self.tcp.time_wait_order.push_back((index, expires));
+                if let Some(waiting) = self.tcp.time_wait.get_mut(index) {
+                    waiting.rest.expires = self.now + self.config.tcp.time_wait;
                 }
                 self.send_bare(&rest.ends, PLAIN, &rest.acknowledgment(self.now));
             }

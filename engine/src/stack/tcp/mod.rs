@@ -1,5 +1,6 @@
 //! TCP of a stack: the table of connections and listeners, and the calls on them.
 
+mod armed;
 mod calls;
 mod egress;
 mod ingress;
@@ -8,13 +9,15 @@ mod tests;
 
 pub(super) use ingress::IcmpError;
 
+use armed::Armed;
+
 use super::{BindError, Stack, StackEvent, TimerKey, demux::Demux};
 use crate::{
     proto::{
         rate::TokenBucket,
         tcp::{
-            Connection, Endpoints, HalfOpen, NEVER, Opening, Progress, Spares, TcpConfig, TcpOptions, TcpState,
-            TimeWait, cookie::SynCookies, isn::IsnGenerator, ports::PortChooser,
+            Connection, Endpoints, HalfOpen, Opening, Progress, Spares, TcpConfig, TcpOptions, TcpState, TimeWait,
+            cookie::SynCookies, isn::IsnGenerator, ports::PortChooser,
         },
     },
     time::Instant,
@@ -104,6 +107,8 @@ impl Entry {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    /// Of this connection and those before it.
+    armed: Armed,
     connection: Option<Box<Connection>>,
 }
 
@@ -114,6 +119,8 @@ struct Listener {
     options: Rc<TcpOptions>,
     accept: VecDeque<TcpHandle>,
     half_open: usize,
+    /// Until then a cookie that it sent may come back.
+    cookies_until: Instant,
     listed: bool,
     tag: u64,
 }
@@ -130,6 +137,14 @@ struct HalfOpenSlot {
     listener: ListenerHandle,
     /// When the SYN-ACK goes again.
     again_at: Instant,
+}
+
+/// A connection in TIME-WAIT.
+#[derive(Debug)]
+struct Waiting {
+    rest: TimeWait,
+    /// When it is looked at: its end, unless that was put off since.
+    queued: Instant,
 }
 
 /// A slab: values by number, numbers used again.
@@ -179,9 +194,12 @@ pub(super) struct TcpTable {
     free: Vec<u32>,
     listeners: Vec<ListenerSlot>,
     half_open: Slab<HalfOpenSlot>,
-    time_wait: Slab<TimeWait>,
-    /// In the order of their ends; an entry that has been prolonged or is gone is passed over.
+    /// Timers by number of the half-open connection.
+    half_open_armed: Vec<Armed>,
+    time_wait: Slab<Waiting>,
+    /// In the order in which they are looked at; an entry whose time is not the one's own is passed over.
     time_wait_order: VecDeque<(u32, Instant)>,
+    time_wait_armed: Armed,
     demux: Demux,
     /// Connections that may have something to send, each once.
     ready: VecDeque<u32>,
@@ -211,8 +229,10 @@ impl TcpTable {
             free: Vec::new(),
             listeners: Vec::new(),
             half_open: Slab::new(),
+            half_open_armed: Vec::new(),
             time_wait: Slab::new(),
             time_wait_order: VecDeque::new(),
+            time_wait_armed: Armed::NONE,
             ready: VecDeque::new(),
             spares: Spares::default(),
             rx_frames: 0,
@@ -240,6 +260,11 @@ impl TcpTable {
     fn get(&self, handle: TcpHandle) -> Option<&Connection> {
         let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
         slot.connection.as_deref().filter(|connection| !connection.is_detached())
+    }
+
+    /// The queue's entry is the one's own.
+    fn is_queued(&self, index: u32, until: Instant) -> bool {
+        self.time_wait.get(index).is_some_and(|waiting| waiting.queued == until)
     }
 
     fn handle(&self, index: u32) -> TcpHandle {
@@ -296,6 +321,7 @@ impl Stack {
             options: Rc::clone(&self.tcp.options),
             accept: VecDeque::new(),
             half_open: 0,
+            cookies_until: Instant::ZERO,
             listed: false,
             tag: 0,
         };
@@ -435,7 +461,7 @@ impl Stack {
             Some(Entry::TimeWait(index)) => {
                 // RFC 9293 section 3.6.1: a connection may be opened from TIME-WAIT with a larger sequence number.
                 if let Some(old) = self.tcp.time_wait.remove(index) {
-                    iss = later(iss, &old);
+                    iss = later(iss, &old.rest);
                 }
             }
             Some(_) => return Err(BindError::InUse),
@@ -460,7 +486,7 @@ impl Stack {
             self.tcp.slots[index as usize].connection = Some(connection);
             return index;
         }
-        self.tcp.slots.push(Slot { generation: 1, connection: Some(connection) });
+        self.tcp.slots.push(Slot { generation: 1, armed: Armed::NONE, connection: Some(connection) });
         (self.tcp.slots.len() - 1) as u32
     }
 
@@ -499,8 +525,7 @@ impl Stack {
             self.tcp.ready.push_back(index);
         }
         let at = connection.poll_timeout();
-        if at < connection.armed_at {
-            connection.armed_at = at;
+        if slot.armed.want(at) {
             self.timers.arm(at, TimerKey::Tcp(index));
         }
         if connection.close_reason().is_some() {
@@ -537,23 +562,25 @@ impl Stack {
         if self.config.tcp.time_wait_max == 0 {
             return;
         }
-        while self.tcp.time_wait.len() >= self.config.tcp.time_wait_max
-            && let Some((index, _)) = self.tcp.time_wait_order.pop_front()
+        // The queue, too: it keeps the entry of one that was used again until its time comes.
+        while (self.tcp.time_wait.len() >= self.config.tcp.time_wait_max
+            || self.tcp.time_wait_order.len() >= self.config.tcp.time_wait_max.saturating_mul(2))
+            && let Some((index, until)) = self.tcp.time_wait_order.pop_front()
         {
-            if self.remove_time_wait(index) {
+            if self.tcp.is_queued(index, until) && self.remove_time_wait(index) {
                 self.counters.tcp_time_waits_cut += 1;
             }
         }
-        let index = self.tcp.time_wait.insert(rest);
+        let index = self.tcp.time_wait.insert(Waiting { rest, queued: rest.expires });
         self.tcp.demux.connect(rest.ends.local, rest.ends.remote, Entry::TimeWait(index).pack());
-        if self.tcp.time_wait_order.is_empty() {
+        if self.tcp.time_wait_armed.want(rest.expires) {
             self.timers.arm(rest.expires, TimerKey::TcpTimeWait);
         }
         self.tcp.time_wait_order.push_back((index, rest.expires));
     }
 
     fn remove_time_wait(&mut self, index: u32) -> bool {
-        let Some(rest) = self.tcp.time_wait.remove(index) else { return false };
+        let Some(Waiting { rest, .. }) = self.tcp.time_wait.remove(index) else { return false };
         self.tcp.demux.disconnect(rest.ends.local, rest.ends.remote);
         true
     }
@@ -561,14 +588,26 @@ impl Stack {
     /// Timer: forgets connections in TIME-WAIT.
     pub(super) fn time_wait_timer(&mut self) {
         let now = self.now;
+        self.tcp.time_wait_armed.fired(now);
         while let Some(&(index, until)) = self.tcp.time_wait_order.front() {
             if until > now {
-                self.timers.arm(until, TimerKey::TcpTimeWait);
+                if self.tcp.time_wait_armed.want(until) {
+                    self.timers.arm(until, TimerKey::TcpTimeWait);
+                }
                 return;
             }
             self.tcp.time_wait_order.pop_front();
-            if self.tcp.time_wait.get(index).is_some_and(|rest| rest.expires <= now) {
-                self.remove_time_wait(index);
+            if !self.tcp.is_queued(index, until) {
+                continue;
+            }
+            match self.tcp.time_wait.get_mut(index) {
+                Some(Waiting { rest, queued }) if rest.expires > now => {
+                    *queued = rest.expires;
+                    self.tcp.time_wait_order.push_back((index, rest.expires));
+                }
+                _ => {
+                    self.remove_time_wait(index);
+                }
             }
         }
     }
@@ -576,11 +615,11 @@ impl Stack {
     /// Timer of a connection.
     pub(super) fn tcp_timer(&mut self, index: u32) {
         let now = self.now;
+        if let Some(slot) = self.tcp.slots.get_mut(index as usize) {
+            slot.armed.fired(now);
+        }
         self.with_connection(index, |connection, stack| {
             // One that belongs to an earlier deadline, or to the slot's former tenant, says nothing.
-            if connection.armed_at <= now {
-                connection.armed_at = NEVER;
-            }
             if connection.poll_timeout() <= now {
                 connection.handle_timer(stack);
             }
@@ -613,10 +652,10 @@ impl Stack {
     /// After sending: the timer, and the end if that was a reset or a last acknowledgment.
     #[inline]
     fn settle_sent(&mut self, index: u32) {
-        let Some(connection) = &mut self.tcp.slots[index as usize].connection else { return };
+        let slot = &mut self.tcp.slots[index as usize];
+        let Some(connection) = &mut slot.connection else { return };
         let at = connection.poll_timeout();
-        if at < connection.armed_at {
-            connection.armed_at = at;
+        if slot.armed.want(at) {
             self.timers.arm(at, TimerKey::Tcp(index));
         }
         if connection.close_reason().is_some() {
