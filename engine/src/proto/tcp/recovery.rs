@@ -160,9 +160,11 @@ impl Sender {
     }
 
     fn take_rtt(&mut self, ack: &AckInput<'_>, told: &Delivered) {
-        // Karn's algorithm (RFC 6298 section 3) for whole acknowledgments: one that answers a retransmission may be late for all that it covers.
+        // Karn's algorithm (RFC 6298 section 3) for whole acknowledgments: one that answers a retransmission may be late for all that it covers. If it
+        // echoes the original, it is the original's own only from a peer that would have reported the duplicate (RFC 4015 section 3.2 wants that sample:
+        // without it, a path that became longer would time out for ever).
         let echoes_original = |first: u32| ack.echo.is_some_and(|(echo, _)| SeqNum(echo).lt(SeqNum(first)));
-        if told.dsack || told.resent && self.eifel.is_some_and(echoes_original) {
+        if told.dsack || told.resent && !self.sack && self.eifel.is_some_and(echoes_original) {
             return;
         }
         if let Some(sent) = told.sent_last.filter(|_| !told.resent) {
@@ -215,7 +217,6 @@ impl Sender {
             self.congestion.undo(&mut self.window);
             self.unmark_lost();
             self.phase = Phase::Open;
-            self.rtt.reset_back_off();
         }
     }
 
