@@ -21,6 +21,15 @@ pub(crate) struct Faults {
     pub(crate) drop_data: Vec<u64>,
 }
 
+/// What a router does about a packet that is too long for the next link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TooLong {
+    /// RFC 1191.
+    Told,
+    /// A black hole (RFC 2923 section 2.1).
+    Silent,
+}
+
 /// One direction of a link.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkConfig {
@@ -32,8 +41,8 @@ pub(crate) struct LinkConfig {
     pub(crate) queue_bytes: u64,
     /// From this many waiting bytes on, packets that can carry it are marked (RFC 3168).
     pub(crate) mark_from_bytes: Option<u64>,
-    /// Longer packets need a fragmentation that nobody allows: they are lost, and their sender is told.
-    pub(crate) path_mtu: Option<usize>,
+    /// Longer packets need a fragmentation that nobody allows: they are lost, and their sender is told, or not.
+    pub(crate) path_mtu: Option<(usize, TooLong)>,
     pub(crate) faults: Faults,
 }
 
@@ -84,6 +93,8 @@ pub(crate) enum Fate {
     },
     Lost,
     Overflows,
+    /// Longer than the path's MTU, and nobody says so.
+    Vanishes,
     /// Longer than the path's MTU, which is given.
     TooLong(usize),
 }
@@ -114,11 +125,11 @@ impl Pipe {
         let has_data = tcp_payload_bytes(frame) > 0;
         let number = counts.data_frames;
         counts.data_frames += u64::from(has_data);
-        if let Some(mtu) = self.config.path_mtu
+        if let Some((mtu, told)) = self.config.path_mtu
             && frame.len() > mtu + ethernet::HEADER_BYTES
         {
             counts.too_long += 1;
-            return Fate::TooLong(mtu);
+            return if told == TooLong::Told { Fate::TooLong(mtu) } else { Fate::Vanishes };
         }
         if has_data && faults.drop_data.contains(&number) || random.chance(faults.loss) {
             counts.lost += 1;

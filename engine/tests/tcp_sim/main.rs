@@ -8,5 +8,6 @@ mod link;
 mod network;
 mod property;
 mod random;
+mod scenarios;
 mod transfer;
 mod udp;

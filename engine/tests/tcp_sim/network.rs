@@ -9,7 +9,7 @@ use crate::{
 };
 use framewire::{
     buf::{HugePages, Ledger, Pool, PoolConfig, Region, RxBuf},
-    proto::IfaceId,
+    proto::{IfaceId, tcp::Ecn},
     socket::{App, Net, Work, drive},
     stack::{IfaceConfig, Stack, StackConfig},
     telemetry::Counters,
@@ -37,6 +37,7 @@ pub(crate) struct HostConfig {
     /// How long it holds one; with `nic_jitter` up to that much longer, so that completions come out of order.
     pub(crate) nic_time: Duration,
     pub(crate) nic_jitter: Duration,
+    pub(crate) ecn: Ecn,
 }
 
 impl Default for HostConfig {
@@ -50,6 +51,7 @@ impl Default for HostConfig {
             nic_descriptors_max: 256,
             nic_time: Duration::from_micros(5),
             nic_jitter: Duration::ZERO,
+            ecn: Ecn::default(),
         }
     }
 }
@@ -169,7 +171,9 @@ impl Network {
         let pool = Pool::new(region, config.pool);
         let mut seed = [last; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
-        let mut stack = Stack::new(pool, StackConfig::new(seed), self.now);
+        let mut stack_config = StackConfig::new(seed);
+        stack_config.tcp.ecn = config.ecn;
+        let mut stack = Stack::new(pool, stack_config, self.now);
         let addr = Ipv4Addr::new(10, 0, 0, last);
         let mut iface = IfaceConfig::new(&format!("sim{number}"), mac, vec![format!("{addr}/24").parse().unwrap()]);
         iface.tx_pieces_max = config.tx_pieces_max;
@@ -318,7 +322,7 @@ impl Network {
                 println!("{:?} {from}→{to} {} {fate:?}", self.now, describe(frame));
             }
             match fate {
-                Fate::Lost | Fate::Overflows => {}
+                Fate::Lost | Fate::Overflows | Fate::Vanishes => {}
                 Fate::TooLong(mtu) => {
                     let answer = fragmentation_needed(frame, mtu, ROUTER);
                     let at = self.now + self.pipes[pipe].config.delay * 2;
