@@ -28,7 +28,7 @@ pub(crate) trait System: fmt::Debug {
 
 /// Every system of a suite, base lines first.
 pub(crate) fn of(answer: Answer, framewire: &Path) -> Vec<Box<dyn System>> {
-    let framewire = Box::new(Framewire { program: framewire.to_owned(), answer });
+    let framewire = Box::new(Framewire { appliance: Appliance::new(framewire), answer });
     match answer {
         Answer::Reflect => vec![Box::new(RawLoop { answer }), Box::new(TestpmdMacswap), framewire],
         Answer::Echo => vec![Box::new(RawLoop { answer }), Box::new(KernelUdp), framewire],
@@ -108,36 +108,18 @@ impl System for TestpmdMacswap {
     }
 }
 
-/// The appliance.
-#[derive(Debug)]
-struct Framewire {
+/// `framewire serve`, on the system's side.
+#[derive(Clone, Debug)]
+pub(crate) struct Appliance {
     program: PathBuf,
-    answer: Answer,
 }
 
-impl Framewire {
-    fn configuration(&self, bed: &Bed) -> String {
-        let (interface, service) = match self.answer {
-            Answer::Reflect => ("steering = \"everything\"".to_owned(), "kind = \"reflect\"".to_owned()),
-            Answer::Echo => (
-                format!("addresses = [\"{DUT_NETWORK}\"]"),
-                format!("kind = \"udp-echo\"\nlisten = \"{DUT_ADDRESS}:{ECHO_PORT}\""),
-            ),
-        };
-        format!(
-            "[[interface]]\nname = \"{DUT_INTERFACE}\"\n{interface}\n\n[[service]]\n{service}\n\n\
-             [worker]\ncores = [{}]\nidle = \"spin\"\n",
-            bed.cores.dut
-        )
-    }
-}
-
-impl System for Framewire {
-    fn name(&self) -> &'static str {
-        FRAMEWIRE
+impl Appliance {
+    pub(crate) fn new(program: &Path) -> Self {
+        Self { program: program.to_owned() }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let program = self.program.display();
         ensure!(
             self.program.is_file(),
@@ -146,13 +128,46 @@ impl System for Framewire {
         Ok(())
     }
 
-    fn start(&self, bed: &Bed) -> Result<Running> {
+    /// Starts it with these lines of TOML in `[[interface]]` and `[[service]]`.
+    pub(crate) fn start(&self, bed: &Bed, interface: &str, service: &str) -> Result<Running> {
+        let configuration = format!(
+            "[[interface]]\nname = \"{DUT_INTERFACE}\"\n{interface}\n\n[[service]]\n{service}\n\n\
+             [worker]\ncores = [{}]\nidle = \"spin\"\n",
+            bed.cores.dut
+        );
         let file = std::env::temp_dir().join(format!("{}.toml", bed.dut.name()));
-        fs::write(&file, self.configuration(bed)).with_context(|| format!("writing {}", file.display()))?;
+        fs::write(&file, configuration).with_context(|| format!("writing {}", file.display()))?;
         let mut command = bed.dut.command(&self.program);
         command.arg("serve").arg("-c").arg(&file);
         let running = Running::start(command, "ready");
         let _ = fs::remove_file(&file);
         running
+    }
+}
+
+/// The appliance with one of its services for packets.
+#[derive(Debug)]
+struct Framewire {
+    appliance: Appliance,
+    answer: Answer,
+}
+
+impl System for Framewire {
+    fn name(&self) -> &'static str {
+        FRAMEWIRE
+    }
+
+    fn check(&self) -> Result<()> {
+        self.appliance.check()
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        match self.answer {
+            Answer::Reflect => self.appliance.start(bed, "steering = \"everything\"", "kind = \"reflect\""),
+            Answer::Echo => {
+                let service = format!("kind = \"udp-echo\"\nlisten = \"{DUT_ADDRESS}:{ECHO_PORT}\"");
+                self.appliance.start(bed, &format!("addresses = [\"{DUT_NETWORK}\"]"), &service)
+            }
+        }
     }
 }

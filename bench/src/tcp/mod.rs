@@ -8,7 +8,7 @@ mod kernel_server;
 mod pace;
 mod tally;
 
-pub(crate) use bulk::BulkArgs;
+pub(crate) use bulk::{BulkArgs, BulkResult};
 pub(crate) use engine::{EngineBulkArgs, EngineExchangeArgs};
 pub(crate) use kernel_server::KernelServerArgs;
 pub(crate) use tally::ExchangeResult;

@@ -1,11 +1,15 @@
 //! One connection, as many bytes as go.
 
-use super::{kernel_side, patience};
-use crate::compare::{
-    Plan,
-    bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
-    report::Better,
-    turns::{Contender, Contest, Figure, Row, Turn},
+use super::{Client, engine_client, framewire_side, installed, kernel_side, patience, result_of, target};
+use crate::{
+    compare::{
+        Plan,
+        bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
+        report::Better,
+        systems::{Appliance, FRAMEWIRE},
+        turns::{Contender, Contest, Figure, Row, Turn},
+    },
+    tcp::BulkResult,
 };
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -13,12 +17,41 @@ use serde_json::Value;
 /// Ethernet's, what fits a frame of 4,096 bytes, and jumbo.
 const MTUS: [u32; 3] = [1500, 3498, 9000];
 
+/// A pause that is worth a note: longer than any of a scheduler that gives the core to somebody else now and then.
+const STALL_NOTE_MS: f64 = 100.0;
+
+/// Who sends to whom; the kernel's systems have the kernel at both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Same,
+    FromKernel,
+    ToKernel,
+}
+
+impl Path {
+    const ALL: [Self; 3] = [Self::Same, Self::FromKernel, Self::ToKernel];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Same => "",
+            Self::FromKernel => ", kernel sends",
+            Self::ToKernel => ", kernel receives",
+        }
+    }
+}
+
 /// The suite `tcp-bulk`.
-pub(in crate::compare) fn contest(_plan: &Plan) -> Contest {
-    let row = |mtu| Row { scenario: format!("MTU {mtu}"), unit: "Gbit/s", better: Better::Higher };
+pub(in crate::compare) fn contest(plan: &Plan) -> Contest {
+    let row = |mtu, path: Path| Row {
+        scenario: format!("MTU {mtu}{}", path.suffix()),
+        unit: "Gbit/s",
+        better: Better::Higher,
+    };
     let kernel = |kernel: Kernel| Box::new(kernel) as Box<dyn Contender>;
-    let contenders = [Kernel::Offload, Kernel::OffloadSendfile, Kernel::Gro, Kernel::Plain].map(kernel).into();
-    Contest { rows: MTUS.map(row).into(), contenders }
+    let mut contenders: Vec<_> =
+        [Kernel::Offload, Kernel::OffloadSendfile, Kernel::Gro, Kernel::Plain].map(kernel).into();
+    contenders.push(Box::new(Framewire { appliance: Appliance::new(&plan.framewire) }));
+    Contest { rows: MTUS.iter().flat_map(|&mtu| Path::ALL.map(|path| row(mtu, path))).collect(), contenders }
 }
 
 /// iperf3 at both ends.
@@ -85,11 +118,69 @@ impl Contender for Kernel {
     }
 
     fn check(&self) -> Result<()> {
-        super::installed("iperf3", "iperf3")
+        installed("iperf3", "iperf3")
     }
 
     fn measure(&self, plan: &Plan) -> Result<Turn> {
-        let figure = |mtu| self.load(plan, mtu).map(Figure::from).with_context(|| format!("MTU {mtu}"));
-        Ok(Turn { about: None, figures: MTUS.into_iter().map(figure).collect::<Result<_>>()? })
+        let mut figures = Vec::new();
+        for mtu in MTUS {
+            let figure = Figure::from(self.load(plan, mtu).with_context(|| format!("MTU {mtu}"))?);
+            figures.extend(Path::ALL.map(|_| figure.clone()));
+        }
+        Ok(Turn { about: None, figures })
+    }
+}
+
+/// The appliance, and this program's clients.
+#[derive(Debug)]
+struct Framewire {
+    appliance: Appliance,
+}
+
+impl Framewire {
+    fn load(&self, plan: &Plan, mtu: u32, path: Path) -> Result<(String, Figure)> {
+        let bed = Bed::with_mtu(plan.cores, mtu)?;
+        let (kind, client) = match path {
+            Path::Same => ("tcp-sink", Client::Same),
+            Path::FromKernel => ("tcp-sink", Client::Kernel),
+            Path::ToKernel => ("tcp-source", Client::Kernel),
+        };
+        let service = format!("kind = \"{kind}\"\nlisten = \"{}\"", target());
+        let server = framewire_side(&bed, &self.appliance, &service, client)?;
+        let mut command = match path {
+            Path::Same => bed.own_command(Side::Peer, &[&["fw-tcp-bulk"], &engine_client()[..]].concat()),
+            Path::FromKernel | Path::ToKernel => bed.own_command(Side::Peer, &["tcp-bulk"]),
+        };
+        let direction = if path == Path::ToKernel { "receive" } else { "send" };
+        command.args(["--target", &target(), "--direction", direction]);
+        let result: BulkResult = result_of(plan, command)?;
+        let note = (result.longest_stall_ms > STALL_NOTE_MS)
+            .then(|| format!("nothing went through for {:.1} ms", result.longest_stall_ms));
+        let about = server.about.clone();
+        server.stop()?;
+        Ok((about, Figure { value: result.gbit_per_second, note }))
+    }
+}
+
+impl Contender for Framewire {
+    fn name(&self) -> &'static str {
+        FRAMEWIRE
+    }
+
+    fn check(&self) -> Result<()> {
+        self.appliance.check()
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Turn> {
+        let mut turn = Turn::default();
+        for mtu in MTUS {
+            for path in Path::ALL {
+                let context = || format!("MTU {mtu}{}", path.suffix());
+                let (about, figure) = self.load(plan, mtu, path).with_context(context)?;
+                turn.about = Some(about);
+                turn.figures.push(figure);
+            }
+        }
+        Ok(turn)
     }
 }

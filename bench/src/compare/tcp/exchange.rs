@@ -1,17 +1,18 @@
 //! Request and answer: over lasting connections, and over one each.
 
-use super::{PORT, kernel_side, result_of, target};
+use super::{Client, engine_client, framewire_side, kernel_side, result_of, target};
 use crate::{
     compare::{
         Plan,
-        bed::{Bed, DUT_ADDRESS, Running, Side},
+        bed::{Bed, Running, Side},
         report::Better,
+        systems::{Appliance, FRAMEWIRE},
         turns::{Contender, Contest, Figure, Row, Turn},
     },
     tcp::{Exchange, ExchangeResult},
 };
 use anyhow::{Context, Result, ensure};
-use std::fmt;
+use std::{fmt, process::Command};
 
 /// What is asked of an echo service.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +40,14 @@ enum Metric {
 }
 
 impl Metric {
-    fn row(self, load: Load) -> Row {
+    fn row(self, load: Load, client: Client) -> Row {
         let (what, unit, better) = match self {
             Self::Rate => ("", "exchanges/s", Better::Higher),
             Self::P50 => (" p50", "µs", Better::Lower),
             Self::P99 => (" p99", "µs", Better::Lower),
             Self::P999 => (" p99.9", "µs", Better::Lower),
         };
-        Row { scenario: format!("{load}{what}"), unit, better }
+        Row { scenario: format!("{load}{}{what}", client.suffix()), unit, better }
     }
 
     fn of(self, result: &ExchangeResult) -> f64 {
@@ -72,19 +73,26 @@ const CONNECTIONS: &[Load] = &[
 ];
 
 /// The suite `tcp-rr`.
-pub(in crate::compare) fn requests(_plan: &Plan) -> Contest {
-    contest(Exchange::Request, REQUESTS)
+pub(in crate::compare) fn requests(plan: &Plan) -> Contest {
+    contest(plan, Exchange::Request, REQUESTS)
 }
 
 /// The suite `tcp-crr`.
-pub(in crate::compare) fn connections(_plan: &Plan) -> Contest {
-    contest(Exchange::Connection, CONNECTIONS)
+pub(in crate::compare) fn connections(plan: &Plan) -> Contest {
+    contest(plan, Exchange::Connection, CONNECTIONS)
 }
 
-fn contest(exchange: Exchange, loads: &'static [Load]) -> Contest {
-    let rows = loads.iter().flat_map(|&load| load.metrics.iter().map(move |metric| metric.row(load))).collect();
-    let kernel = |spin| Box::new(Kernel { exchange, loads, spin }) as Box<dyn Contender>;
-    Contest { rows, contenders: vec![kernel(false), kernel(true)] }
+fn contest(plan: &Plan, exchange: Exchange, loads: &'static [Load]) -> Contest {
+    let metrics = |client: Client| {
+        loads.iter().flat_map(move |&load| load.metrics.iter().map(move |metric| metric.row(load, client)))
+    };
+    let kernel = |spin| Box::new(Kernel { exchange, loads, spin });
+    let appliance = Appliance::new(&plan.framewire);
+    let framewire = Box::new(Framewire { appliance, exchange, loads });
+    Contest {
+        rows: Client::ALL.into_iter().flat_map(metrics).collect(),
+        contenders: vec![kernel(false), kernel(true), framewire],
+    }
 }
 
 /// The kernel's sockets at both ends.
@@ -106,27 +114,91 @@ impl Contender for Kernel {
         kernel_side(&bed, Side::Dut)?;
         kernel_side(&bed, Side::Peer)?;
         let spin: &[&str] = if self.spin { &["--spin"] } else { &[] };
-        let listen = format!("{DUT_ADDRESS}:{PORT}");
-        let server = bed.own_command(Side::Dut, &[&["kernel-tcp-server", "--listen", &listen], spin].concat());
+        let server = bed.own_command(Side::Dut, &[&["kernel-tcp-server", "--listen", &target()], spin].concat());
         let server = Running::start(server, "ready")?;
-        let mut figures = Vec::new();
-        for load in self.loads {
-            let result = kernel_client(plan, &bed, self.exchange, load, spin).with_context(|| load.to_string())?;
-            figures.extend(load.metrics.iter().map(|metric| Figure::from(metric.of(&result))));
-        }
+        let figures = all(self.loads, |load| {
+            let command = bed.own_command(Side::Peer, &[&[kernel_name(self.exchange)], spin].concat());
+            exchange(plan, command, load)
+        })?;
         let about = Some(server.about.clone());
         server.stop()?;
-        Ok(Turn { about, figures })
+        // Whoever the client is, it is the kernel.
+        Ok(Turn { about, figures: [figures.clone(), figures].concat() })
     }
 }
 
-fn kernel_client(plan: &Plan, bed: &Bed, exchange: Exchange, load: &Load, more: &[&str]) -> Result<ExchangeResult> {
-    let name = match exchange {
+/// The engine's sockets, in the appliance and in this program's clients.
+#[derive(Debug)]
+struct Framewire {
+    appliance: Appliance,
+    exchange: Exchange,
+    loads: &'static [Load],
+}
+
+impl Framewire {
+    fn against(&self, plan: &Plan, client: Client) -> Result<(String, Vec<Figure>)> {
+        let bed = Bed::create(plan.cores)?;
+        let service = format!("kind = \"tcp-echo\"\nlisten = \"{}\"", target());
+        let server = framewire_side(&bed, &self.appliance, &service, client)?;
+        let figures = all(self.loads, |load| {
+            let command = match client {
+                Client::Same => {
+                    let name = match self.exchange {
+                        Exchange::Request => "fw-tcp-rr",
+                        Exchange::Connection => "fw-tcp-crr",
+                    };
+                    bed.own_command(Side::Peer, &[&[name], &engine_client()[..]].concat())
+                }
+                Client::Kernel => bed.own_command(Side::Peer, &[kernel_name(self.exchange), "--spin"]),
+            };
+            exchange(plan, command, load)
+        })?;
+        let about = server.about.clone();
+        server.stop()?;
+        Ok((about, figures))
+    }
+}
+
+impl Contender for Framewire {
+    fn name(&self) -> &'static str {
+        FRAMEWIRE
+    }
+
+    fn check(&self) -> Result<()> {
+        self.appliance.check()
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Turn> {
+        let mut turn = Turn::default();
+        for client in Client::ALL {
+            let (about, figures) = self.against(plan, client).with_context(|| format!("{client:?} client"))?;
+            turn.about = Some(about);
+            turn.figures.extend(figures);
+        }
+        Ok(turn)
+    }
+}
+
+fn kernel_name(exchange: Exchange) -> &'static str {
+    match exchange {
         Exchange::Request => "tcp-rr",
         Exchange::Connection => "tcp-crr",
-    };
-    let mut command = bed.own_command(Side::Peer, &[&[name, "--target", &target()], more].concat());
-    command.args(["--bytes", &load.bytes.to_string(), "--connections", &load.connections.to_string()]);
+    }
+}
+
+/// One figure for each metric of each load.
+fn all(loads: &[Load], measure: impl Fn(&Load) -> Result<ExchangeResult>) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for load in loads {
+        let result = measure(load).with_context(|| load.to_string())?;
+        figures.extend(load.metrics.iter().map(|metric| Figure::from(metric.of(&result))));
+    }
+    Ok(figures)
+}
+
+fn exchange(plan: &Plan, mut command: Command, load: &Load) -> Result<ExchangeResult> {
+    command.args(["--target", &target(), "--bytes", &load.bytes.to_string()]);
+    command.args(["--connections", &load.connections.to_string()]);
     if let Some(rate) = load.rate {
         command.args(["--rate", &rate.to_string()]);
     }

@@ -10,7 +10,8 @@ pub(super) use http::contest as http;
 
 use super::{
     Plan,
-    bed::{Bed, DUT_ADDRESS, Side, run_to_end},
+    bed::{Bed, DUT_ADDRESS, DUT_NETWORK, Running, Side, run_to_end},
+    systems::Appliance,
 };
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -40,6 +41,46 @@ fn kernel_side(bed: &Bed, side: Side) -> Result<()> {
         ("net.ipv4.tcp_tw_reuse_delay", "1"),
     ];
     settings.iter().try_for_each(|(key, value)| bed.ns(side).sysctl(key, value))
+}
+
+/// Who is at the client's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    /// The same system as at the server's.
+    Same,
+    /// The kernel, spinning.
+    Kernel,
+}
+
+impl Client {
+    const ALL: [Self; 2] = [Self::Same, Self::Kernel];
+
+    /// For the scenario.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Same => "",
+            Self::Kernel => ", kernel client",
+        }
+    }
+}
+
+/// The appliance with this service, and what faces it on the other side.
+fn framewire_side(bed: &Bed, appliance: &Appliance, service: &str, client: Client) -> Result<Running> {
+    let checksum = match client {
+        Client::Same => "verify",
+        // A kernel leaves checksums on a veth to a device that does not exist.
+        Client::Kernel => "partial",
+    };
+    let interface = format!("addresses = [\"{DUT_NETWORK}\"]\nrx_checksum = \"{checksum}\"");
+    if client == Client::Kernel {
+        kernel_side(bed, Side::Peer)?;
+    }
+    appliance.start(bed, &interface, service)
+}
+
+/// Arguments of a client of this program on the engine.
+fn engine_client() -> [&'static str; 4] {
+    ["--interface", Side::Peer.interface(), "--address", Side::Peer.network()]
 }
 
 /// Runs one of this program's clients; what it prints as JSON.

@@ -59,12 +59,13 @@ impl Client {
         }
     }
 
-    /// Full segments, in frames with what happens to lie there, but for a number of eight bytes.
+    /// Full segments, or full frames where those are smaller, with what happens to lie there, but for a number of eight bytes.
     fn send(&mut self, net: &mut Net<'_>) -> Result<()> {
         let (Some(stream), true, false) = (self.stream, self.connected, self.blocked) else { return Ok(()) };
-        let bytes = stream.mss(net).unwrap_or(0);
+        let segment_bytes = stream.mss(net).unwrap_or(0);
         for _ in 0..BURST {
-            let Some(mut buf) = net.alloc_contiguous(bytes) else { break };
+            let Some(mut buf) = net.alloc() else { break };
+            let bytes = segment_bytes.min(buf.capacity());
             buf.set_len(bytes)?;
             if let Some(head) = buf.as_mut_slice().first_chunk_mut() {
                 *head = self.bytes.to_be_bytes();
