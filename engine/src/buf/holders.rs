@@ -37,12 +37,20 @@ macro_rules! holder {
             }
 
             /// Number of bytes over all pieces.
+            #[inline]
             pub fn total_len(&self) -> usize {
+                if self.0.next() == NIL {
+                    return self.0.len as usize;
+                }
                 self.0.total_len()
             }
 
             /// Frames that dropping this would let go of.
+            #[inline]
             pub fn frame_count(&self) -> usize {
+                if self.0.next() == NIL {
+                    return self.0.frames as usize;
+                }
                 // By the links and not by the extents: a piece without bytes holds its frame too.
                 let link = |at: u32| (at != NIL).then_some(at);
                 let linked = std::iter::successors(link(self.0.next()), |&at| link(self.0.pool.meta(at).next.get()));
@@ -210,6 +218,24 @@ impl TxBuf {
         }
         let sealed = self.seal()?;
         sealed.pool.set(sealed.frame, RETAINED);
+        let kept = Raw { pool: sealed.pool.clone(), frame: sealed.frame, len, start, frames: 1, sum };
+        Ok((sealed, Retained(Hold::new(kept))))
+    }
+
+    /// As [`seal_retained`](Self::seal_retained), the headers being the buffer's first `header_bytes` bytes already. `payload_sum`: the payload's sum, if it is
+    /// known, for [`payload_sum`](Self::payload_sum) of what is kept.
+    ///
+    /// # Errors
+    /// Gives the buffer back if it is a run or a chain, or has not so many bytes.
+    #[inline]
+    pub fn seal_behind(self, header_bytes: usize, payload_sum: Option<u16>) -> Result<(Sealed, Retained), Self> {
+        if self.len() < header_bytes {
+            return Err(self);
+        }
+        let (start, len) = (self.0.start + header_bytes as u16, self.0.len - header_bytes as u32);
+        let sealed = self.seal()?;
+        sealed.pool.set(sealed.frame, RETAINED);
+        let sum = payload_sum.map_or(0, |sum| SUM_KNOWN | u32::from(sum));
         let kept = Raw { pool: sealed.pool.clone(), frame: sealed.frame, len, start, frames: 1, sum };
         Ok((sealed, Retained(Hold::new(kept))))
     }

@@ -162,7 +162,7 @@ impl Stack {
             dest: dest::DestCache::new(seeds()[0]),
             path_mtus: PathMtus::new(seeds()),
             udp: udp::UdpTable::new(seeds()),
-            tcp: tcp::TcpTable::new(&mut seeds, &config.tcp),
+            tcp: tcp::TcpTable::new(&mut seeds, &config.tcp, pool.capacity()),
             reassembler: Reassembler::new(config.fragments.clone(), seeds()),
             ip_ids: IpIds::new(seeds()),
             icmp_errors: TokenBucket::new(config.icmp_errors_per_s, config.icmp_errors_burst),

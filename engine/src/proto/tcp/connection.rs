@@ -6,6 +6,7 @@ use super::{
     receiver::{Receiver, Urgent},
     rtt::RttEstimator,
     sender::{Pending, Phase, Sender},
+    spares::Spares,
     types::{CloseReason, Endpoints, NEVER, TcpEvent, TcpInfo, TcpOptions, TcpState},
 };
 use crate::{
@@ -282,7 +283,7 @@ impl Connection {
     /// # Errors
     /// See [`SendRefusal`].
     #[inline]
-    pub fn send(&mut self, buf: TxBuf, host: &mut impl Host) -> Result<(), SendRefusal> {
+    pub fn send(&mut self, buf: TxBuf, spares: &mut Spares) -> Result<(), SendRefusal> {
         if let Some(refusal) = self.refuse_send() {
             return Err(refusal);
         }
@@ -294,7 +295,7 @@ impl Connection {
             self.send.wants_room = true;
             return Err(SendRefusal::WouldBlock(buf));
         }
-        self.send.enqueue(buf, false, host.spares());
+        self.send.enqueue(buf, false, spares);
         Ok(())
     }
 
@@ -327,7 +328,7 @@ impl Connection {
     /// # Errors
     /// See [`SendRefusal`].
     pub fn send_urgent(&mut self, buf: TxBuf, host: &mut impl Host) -> Result<(), SendRefusal> {
-        self.send(buf, host)?;
+        self.send(buf, host.spares())?;
         self.send.urgent_end = Some(self.send.end);
         Ok(())
     }
@@ -378,8 +379,9 @@ impl Connection {
     /// See [`RecvRefusal`].
     #[inline]
     pub fn recv(&mut self, host: &mut impl Host) -> Result<RxBuf, RecvRefusal> {
-        if let Some(buf) = self.receive.pop(host) {
-            self.receive.tune(self.send.rtt.srtt(), self.options.recv_queue_bytes_max, host.now());
+        let now = host.now();
+        if let Some((buf, frames)) = self.take_received(host.spares(), now) {
+            host.charge_rx_frames(-(frames as i32));
             return Ok(buf);
         }
         if self.receive.finished {
@@ -391,6 +393,14 @@ impl Connection {
             None if matches!(self.state, TcpState::SynSent | TcpState::SynReceived) => RecvRefusal::NotConnected,
             None => RecvRefusal::WouldBlock,
         })
+    }
+
+    /// The oldest bytes that came, if some did, and how many frames they hold: for a host that keeps the count itself.
+    #[inline]
+    pub fn take_received(&mut self, spares: &mut Spares, now: Instant) -> Option<(RxBuf, u32)> {
+        let taken = self.receive.pop(spares)?;
+        self.receive.tune(self.send.rtt.srtt(), self.options.recv_queue_bytes_max, now);
+        Some(taken)
     }
 
     /// Copies what has come into `to`; returns how many bytes.

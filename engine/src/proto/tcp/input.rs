@@ -44,11 +44,72 @@ impl Connection {
     /// Handles a segment that carries `payload` (without headers; perhaps empty).
     #[inline]
     pub fn handle_segment(&mut self, segment: &Incoming, payload: RxBuf, host: &mut impl Host) -> Reaction {
+        let payload = if self.predicts(segment, &payload) {
+            match self.take_predicted(segment, payload, host) {
+                Ok(()) => return Reaction::None,
+                Err(payload) => payload,
+            }
+        } else {
+            payload
+        };
         match self.state {
             TcpState::Closed => Reaction::Reset,
             TcpState::TimeWait => Reaction::None,
             TcpState::SynSent => self.in_syn_sent(segment, host),
             _ => self.in_synchronized(segment, payload, host),
+        }
+    }
+
+    /// The usual segment of a receiver (header prediction): the next data and no news.
+    #[inline]
+    fn predicts(&self, segment: &Incoming, payload: &RxBuf) -> bool {
+        let Incoming { header, options, .. } = segment;
+        header.seq == self.receive.nxt
+            && header.flags & !flags::PSH == flags::ACK
+            && self.state == TcpState::Established
+            && header.ack == self.send.una
+            && u32::from(header.window) << self.send.peer_scale == self.send.wnd
+            && !payload.is_empty()
+            && payload.total_len() as u32 <= self.receive.window()
+            && !self.receive.has_holes()
+            && self.receive.urgent == Urgent::None
+            && options.sack.is_empty()
+            && !self.ecn
+            && !self.detached
+            && self.keepalive_sent == 0
+            && match options.timestamps {
+                Some(ts) => SeqNum(ts.value).ge(SeqNum(self.ts_recent)),
+                None => !self.timestamps,
+            }
+    }
+
+    /// What [`in_synchronized`](Self::in_synchronized) would do with such a segment.
+    #[inline]
+    fn take_predicted(&mut self, segment: &Incoming, payload: RxBuf, host: &mut impl Host) -> Result<(), RxBuf> {
+        let now = host.now();
+        let len = payload.total_len() as u32;
+        self.receive.take_next(payload, len, &self.options, host)?;
+        if let Some(ts) = segment.options.timestamps
+            && segment.header.seq.le(self.last_ack_sent)
+        {
+            (self.ts_recent, self.ts_recent_at) = (ts.value, now);
+        }
+        self.heard_at = now;
+        self.on_in_order(len, false, now, host);
+        Ok(())
+    }
+
+    /// In-order data has come: the application hears, and the peer soon.
+    #[inline]
+    fn on_in_order(&mut self, len: u32, filled_hole: bool, now: Instant, host: &mut impl Host) {
+        host.counters().tcp_rx_payload_bytes += u64::from(len);
+        self.raise(bits::READABLE);
+        let mss = self.receive.segment_bytes;
+        self.ack_segments = self.ack_segments.saturating_add(if len >= 2 * mss { 2 } else { 1 });
+        if filled_hole || self.ack_segments >= 2 || self.options.delayed_ack.is_zero() {
+            self.ack_now = true;
+        } else if self.ack_at == NEVER {
+            self.ack_at = now + self.options.delayed_ack;
         }
     }
 
@@ -186,8 +247,7 @@ impl Connection {
             host.counters().drop_tcp_out_of_window += 1;
             if payload_len > 0 && offset < 0 {
                 // Sent again though it had come: the peer missed our acknowledgment. It hears, and what it sent is reported (RFC 2883).
-                let options = self.options.clone();
-                self.receive.take(seq, payload, &options, host);
+                self.receive.take(seq, payload, &self.options, host);
                 self.ack_now = true;
             } else if seq_len > 0 && !has(flags::SYN) {
                 self.ack_now = true;
@@ -441,22 +501,9 @@ impl Connection {
                 self.finish(CloseReason::Reset, host);
                 return;
             }
-            // The options are shared and not borrowed from the connection while it changes.
-            let options = std::rc::Rc::clone(&self.options);
             let had_holes = self.receive.has_holes();
-            match self.receive.take(seq, payload, &options, host) {
-                Taken::InOrder => {
-                    let counters = host.counters();
-                    counters.tcp_rx_payload_bytes += u64::from(len);
-                    self.raise(bits::READABLE);
-                    let mss = self.receive.segment_bytes;
-                    self.ack_segments = self.ack_segments.saturating_add(if len >= 2 * mss { 2 } else { 1 });
-                    if had_holes || self.ack_segments >= 2 || options.delayed_ack.is_zero() {
-                        self.ack_now = true;
-                    } else if self.ack_at == NEVER {
-                        self.ack_at = now + options.delayed_ack;
-                    }
-                }
+            match self.receive.take(seq, payload, &self.options, host) {
+                Taken::InOrder => self.on_in_order(len, had_holes, now, host),
                 Taken::OutOfOrder => {
                     let counters = host.counters();
                     counters.tcp_rx_payload_bytes += u64::from(len);

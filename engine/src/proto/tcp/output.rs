@@ -605,14 +605,16 @@ impl Connection {
     }
 
     /// The application has taken something: the peer hears of a window that was closed or nearly so.
-    pub fn after_recv(&mut self, host: &impl Host) {
-        if self.state.can_receive()
-            && self.receive.window() < self.receive.limit / 2
-            && self.receive.worth_telling(&self.options, host)
-        {
-            // Looked at again when it is sent: some of it may have been put back by then.
-            self.window_due = true;
-        }
+    ///
+    /// True if there may be something to send now; what the window is then is looked at when it is sent.
+    #[inline]
+    pub fn after_recv(&mut self) -> bool {
+        let (window, receive) = (self.receive.window(), &self.receive);
+        let free = receive.limit.saturating_sub(receive.queued_bytes);
+        let step = receive.segment_bytes.min(receive.limit / 2);
+        let due = window < receive.limit / 2 && free >= window + step && self.state.can_receive();
+        self.window_due |= due;
+        due
     }
 }
 

@@ -3,7 +3,7 @@
 //! In-order frames go to the application's queue as they are; out-of-order frames are kept as they are. What holds memory is frames and not bytes, so the
 //! advertised window is the smaller of the two (RFC 9293 section 3.8.6 leaves the choice to the receiver).
 
-use super::{host::Host, types::TcpOptions};
+use super::{host::Host, spares::Spares, types::TcpOptions};
 use crate::{
     buf::RxBuf,
     time::{Duration, Instant},
@@ -164,6 +164,32 @@ impl Receiver {
             return Taken::InOrder;
         }
         self.hold(seq, len, buf, host)
+    }
+
+    /// Takes the payload of the next segment, where nothing is out of order and no urgent byte is awaited.
+    ///
+    /// # Errors
+    /// Gives it back when frames are getting scarce: [`take`](Self::take) knows what to do.
+    #[inline]
+    pub(super) fn take_next(
+        &mut self,
+        buf: RxBuf,
+        len: u32,
+        options: &TcpOptions,
+        host: &mut impl Host,
+    ) -> Result<(), RxBuf> {
+        let frames = buf.frame_count() as u32;
+        if self.frames + frames > options.recv_frames_max.min(self.frames_max(options, host)) / 2 {
+            return Err(buf);
+        }
+        host.spares().received.equip(&mut self.queue);
+        host.charge_rx_frames(frames as i32);
+        self.frames += frames;
+        self.queued_bytes += len;
+        self.nxt += len;
+        self.segment_bytes = self.segment_bytes.max(len);
+        self.queue.push_back(buf);
+        Ok(())
     }
 
     /// Most frames that may be held: as many as are left to others, so that a stream which nobody reads cannot take them all.
@@ -393,18 +419,17 @@ impl Receiver {
         self.dsack.is_some()
     }
 
-    /// The oldest bytes, for the application.
+    /// The oldest bytes, for the application, and how many frames they hold.
     #[inline]
-    pub(super) fn pop(&mut self, host: &mut impl Host) -> Option<RxBuf> {
+    pub(super) fn pop(&mut self, spares: &mut Spares) -> Option<(RxBuf, u32)> {
         let buf = self.queue.pop_front()?;
         let (frames, bytes) = (buf.frame_count() as u32, buf.total_len() as u32);
         self.frames -= frames;
         self.queued_bytes -= bytes;
         self.taken_bytes = self.taken_bytes.saturating_add(bytes);
         self.progress = true;
-        host.charge_rx_frames(-(frames as i32));
-        host.spares().received.strip(&mut self.queue);
-        Some(buf)
+        spares.received.strip(&mut self.queue);
+        Some((buf, frames))
     }
 
     /// Puts back what the application did not use.

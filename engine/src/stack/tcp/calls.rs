@@ -15,7 +15,17 @@ impl Stack {
     /// See [`SendRefusal`]; `None`: no such connection.
     #[inline]
     pub fn tcp_send(&mut self, handle: TcpHandle, buf: TxBuf) -> Option<Result<(), SendRefusal>> {
-        self.with_handle(handle, |connection, stack| connection.send(buf, stack))
+        let slot = self.tcp.slots.get_mut(handle.index as usize)?;
+        if slot.generation != handle.generation {
+            return None;
+        }
+        let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
+        let sent = connection.send(buf, &mut self.tcp.spares);
+        if connection.listed & listed::READY == 0 {
+            connection.listed |= listed::READY;
+            self.tcp.ready.push_back(handle.index);
+        }
+        Some(sent)
     }
 
     /// Sends part of bytes that other connections may send too.
@@ -53,11 +63,20 @@ impl Stack {
     /// See [`RecvRefusal`].
     #[inline]
     pub fn tcp_recv(&mut self, handle: TcpHandle) -> Option<Result<RxBuf, RecvRefusal>> {
-        self.with_handle(handle, |connection, stack| {
-            let received = connection.recv(stack);
-            connection.after_recv(stack);
-            received
-        })
+        let slot = self.tcp.slots.get_mut(handle.index as usize)?;
+        if slot.generation != handle.generation {
+            return None;
+        }
+        let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
+        let Some((buf, frames)) = connection.take_received(&mut self.tcp.spares, self.now) else {
+            return self.with_handle(handle, |connection, stack| connection.recv(stack));
+        };
+        self.tcp.rx_frames -= frames;
+        if connection.after_recv() && connection.listed & listed::READY == 0 {
+            connection.listed |= listed::READY;
+            self.tcp.ready.push_back(handle.index);
+        }
+        Some(Ok(buf))
     }
 
     /// Copies what has come.
@@ -67,7 +86,7 @@ impl Stack {
     pub fn tcp_recv_into(&mut self, handle: TcpHandle, to: &mut [u8]) -> Option<Result<usize, RecvRefusal>> {
         self.with_handle(handle, |connection, stack| {
             let received = connection.recv_into(to, stack);
-            connection.after_recv(stack);
+            connection.after_recv();
             received
         })
     }

@@ -44,8 +44,7 @@ impl Host for Stack {
     }
 
     fn rx_frames_left(&self) -> u32 {
-        let share = u64::from(self.pool.capacity()) * u64::from(self.config.tcp.rx_frames_percent) / 100;
-        (share as u32).saturating_sub(self.tcp.rx_frames)
+        self.tcp.rx_frames_max.saturating_sub(self.tcp.rx_frames)
     }
 
     fn charge_rx_frames(&mut self, frames: i32) {

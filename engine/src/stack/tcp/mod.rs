@@ -206,6 +206,8 @@ pub(super) struct TcpTable {
     pub(super) spares: Spares,
     /// Frames that received data holds, over all connections.
     pub(super) rx_frames: u32,
+    /// The most that it may hold.
+    rx_frames_max: u32,
     isn: IsnGenerator,
     cookies: SynCookies,
     ports: PortChooser,
@@ -215,7 +217,8 @@ pub(super) struct TcpTable {
 }
 
 impl TcpTable {
-    pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], config: &TcpConfig) -> Self {
+    pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], config: &TcpConfig, pool_frames: u32) -> Self {
+        let rx_frames_max = (u64::from(pool_frames) * u64::from(config.rx_frames_percent.min(100)) / 100) as u32;
         let mut pair = || {
             let [a, b, ..] = seeds();
             [a, b]
@@ -236,6 +239,7 @@ impl TcpTable {
             ready: VecDeque::new(),
             spares: Spares::default(),
             rx_frames: 0,
+            rx_frames_max,
             resets: TokenBucket::new(config.resets_per_s, config.resets_per_s),
             options: Rc::new(config.options.clone()),
         }
@@ -520,13 +524,17 @@ impl Stack {
             connection.listed |= listed::EVENT;
             self.events.push_back(StackEvent::Tcp(TcpHandle { index, generation }));
         }
-        if connection.wants_to_send() && connection.listed & listed::READY == 0 {
-            connection.listed |= listed::READY;
-            self.tcp.ready.push_back(index);
-        }
-        let at = connection.poll_timeout();
-        if slot.armed.want(at) {
-            self.timers.arm(at, TimerKey::Tcp(index));
+        // One that is to be asked what it has to send has its timer set afterwards.
+        if connection.listed & listed::READY == 0 {
+            if connection.wants_to_send() {
+                connection.listed |= listed::READY;
+                self.tcp.ready.push_back(index);
+            } else {
+                let at = connection.poll_timeout();
+                if slot.armed.want(at) {
+                    self.timers.arm(at, TimerKey::Tcp(index));
+                }
+            }
         }
         if connection.close_reason().is_some() {
             self.settle_end(index);
