@@ -9,7 +9,8 @@ use crate::{
     },
     runtime::{EngineConfig, IdleConfig, IdlePolicy, Steering, WorkerConfig, WorkerProgram},
     service::Program,
-    stack::RxChecksum,
+    socket::{Ecn, TcpConfig},
+    stack::{RxChecksum, StackConfig},
     wire::ipv4,
 };
 use framewire_xdp::AttachMode;
@@ -28,8 +29,14 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         config::Steering::Owned => Steering::Owned,
         config::Steering::Everything => Steering::Everything,
         config::Steering::Shared => {
-            let bound = config.services().iter().filter_map(config::Service::local);
-            Steering::SharedPorts(bound.map(|local| (ipv4::protocol::UDP, local.port())).collect())
+            let bound = config.services().iter().filter_map(|service| {
+                let protocol = match service.transport()? {
+                    config::Transport::Udp => ipv4::protocol::UDP,
+                    config::Transport::Tcp => ipv4::protocol::TCP,
+                };
+                Some((protocol, service.local()?.port()))
+            });
+            Steering::SharedPorts(bound.collect())
         }
     };
     engine.attach = match interface.xdp_mode {
@@ -43,6 +50,8 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         config::RxChecksum::Partial => RxChecksum::Partial,
         config::RxChecksum::Trust => RxChecksum::Trust,
     };
+    // The engine replaces the seed.
+    engine.stack = Some(StackConfig { tcp: tcp_config(config.tcp()), ..StackConfig::new([0; 32]) });
     let worker = config.worker();
     let policy = match worker.idle {
         config::Idle::Spin => IdlePolicy::Spin,
@@ -58,6 +67,23 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         ..FaultConfig::new(wanted.seed)
     });
     engine
+}
+
+fn tcp_config(wanted: &config::Tcp) -> TcpConfig {
+    let mut tcp = TcpConfig::default();
+    tcp.time_wait = wanted.time_wait.unwrap_or(tcp.time_wait);
+    tcp.time_wait_max = wanted.time_wait_max.unwrap_or(tcp.time_wait_max);
+    tcp.connections_max = wanted.connections_max.unwrap_or(tcp.connections_max);
+    tcp.rto.min = wanted.rto_min.unwrap_or(tcp.rto.min);
+    tcp.syn_ack_retries = wanted.syn_ack_retries.unwrap_or(tcp.syn_ack_retries);
+    tcp.syn_cookies = wanted.syn_cookies.unwrap_or(tcp.syn_cookies);
+    tcp.ecn = match wanted.ecn {
+        Some(config::Ecn::Off) => Ecn::Off,
+        Some(config::Ecn::Passive) => Ecn::Passive,
+        Some(config::Ecn::Active) => Ecn::Active,
+        None => tcp.ecn,
+    };
+    tcp
 }
 
 fn xsk_config(interface: &config::Interface) -> XskConfig {
@@ -125,11 +151,27 @@ mod tests {
     }
 
     #[test]
+    fn tcp_limits_reach_the_stack() {
+        let text = "[[interface]]\nname = \"eth1\"\naddresses = [\"10.0.0.1/24\"]\n\
+                    [[service]]\nkind = \"tcp-echo\"\nlisten = \"10.0.0.1:7\"\n";
+        let tcp = |text: &str| engine_config(&Config::parse("x.toml", text).unwrap()).stack.unwrap().tcp;
+        let usual = TcpConfig::default();
+        assert_eq!((tcp(text).time_wait, tcp(text).ecn), (usual.time_wait, usual.ecn));
+        let all = "[tcp]\ntime_wait_s = 5\ntime_wait_max = 7\nconnections_max = 9\nrto_min_ms = 20\nsyn_ack_retries = 2\n\
+                   syn_cookies = false\necn = \"active\"\n";
+        let tcp = tcp(&format!("{text}{all}"));
+        assert_eq!((tcp.time_wait.as_secs(), tcp.time_wait_max, tcp.connections_max), (5, 7, 9));
+        assert_eq!((tcp.rto.min.as_millis(), tcp.syn_ack_retries), (20, 2));
+        assert_eq!((tcp.syn_cookies, tcp.ecn), (false, Ecn::Active));
+    }
+
+    #[test]
     fn shared_steering_names_the_services_ports() {
         let text = "[[interface]]\nname = \"eth1\"\naddresses = [\"10.0.0.1/24\"]\nsteering = \"shared\"\n\
                     [[service]]\nkind = \"udp-echo\"\nlisten = \"10.0.0.1:7\"\n\
-                    [[service]]\nkind = \"udp-source\"\nlocal = \"10.0.0.1:99\"\ndestination = \"10.0.0.2:9\"\n";
+                    [[service]]\nkind = \"udp-source\"\nlocal = \"10.0.0.1:99\"\ndestination = \"10.0.0.2:9\"\n\
+                    [[service]]\nkind = \"tcp-sink\"\nlisten = \"10.0.0.1:7\"\n";
         let engine = engine_config(&Config::parse("x.toml", text).unwrap());
-        assert_eq!(engine.steering, Steering::SharedPorts(vec![(17, 7), (17, 99)]));
+        assert_eq!(engine.steering, Steering::SharedPorts(vec![(17, 7), (17, 99), (6, 7)]));
     }
 }

@@ -15,15 +15,17 @@
 mod error;
 mod read;
 mod schema;
+mod service;
 #[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, Problem};
+pub use service::{Congestion, Ecn, Service, StreamOptions, Tcp, TcpFlow, TcpListen, Transport};
 
 use crate::wire::Ipv4Net;
 use std::{
-    fmt, fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -33,6 +35,7 @@ use std::{
 pub struct Config {
     interfaces: Vec<Interface>,
     worker: Worker,
+    tcp: Tcp,
     services: Vec<Service>,
     log: Log,
     capture: Option<PathBuf>,
@@ -73,6 +76,11 @@ impl Config {
     /// How workers run.
     pub fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    /// Limits of TCP.
+    pub fn tcp(&self) -> &Tcp {
+        &self.tcp
     }
 
     /// What the workers do; each worker runs all of it. Never empty; [`Service::Reflect`] is always alone.
@@ -236,78 +244,6 @@ pub enum Idle {
     Adaptive,
     /// Sleep.
     Sleep,
-}
-
-/// One `[[service]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Answers each datagram with itself.
-    UdpEcho {
-        /// Where it listens; address `0.0.0.0`: all of the engine's.
-        listen: SocketAddrV4,
-    },
-    /// Counts datagrams and drops them.
-    UdpSink {
-        /// Where it listens; address `0.0.0.0`: all of the engine's.
-        listen: SocketAddrV4,
-        /// Look at the sequence numbers that a `udp-source` writes.
-        sequence: bool,
-    },
-    /// Sends datagrams. Rate and count are for all workers together.
-    UdpSource {
-        /// Where to.
-        destination: SocketAddrV4,
-        /// Where from; `None`: an unused port.
-        local: Option<SocketAddrV4>,
-        /// Size of the payload.
-        payload_bytes: usize,
-        /// Datagrams per second; 0: as many as go.
-        rate_pps: u64,
-        /// How many; 0: no end.
-        count: u64,
-    },
-    /// Sends every frame back with its Ethernet addresses swapped.
-    Reflect,
-}
-
-impl Service {
-    /// Its name in the file.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::UdpEcho { .. } => "udp-echo",
-            Self::UdpSink { .. } => "udp-sink",
-            Self::UdpSource { .. } => "udp-source",
-            Self::Reflect => "reflect",
-        }
-    }
-
-    /// Where it receives, if it binds an address of its own choice.
-    pub fn local(&self) -> Option<SocketAddrV4> {
-        match self {
-            Self::UdpEcho { listen } | Self::UdpSink { listen, .. } => Some(*listen),
-            Self::UdpSource { local, .. } => *local,
-            Self::Reflect => None,
-        }
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UdpEcho { listen } => write!(f, "udp-echo on {listen}"),
-            Self::UdpSink { listen, sequence: false } => write!(f, "udp-sink on {listen}"),
-            Self::UdpSink { listen, sequence: true } => write!(f, "udp-sink on {listen}, sequence checked"),
-            Self::UdpSource { destination, local: _, payload_bytes, rate_pps, count } => {
-                write!(f, "udp-source to {destination}, {payload_bytes} B")?;
-                match rate_pps {
-                    0 => f.write_str(", as fast as it goes")?,
-                    rate => write!(f, ", {rate} packets/s")?,
-                }
-                if *count > 0 { write!(f, ", {count} packets") } else { Ok(()) }
-            }
-            Self::Reflect => f.write_str("reflect"),
-        }
-    }
 }
 
 /// `[log]`.

@@ -93,6 +93,11 @@ impl<'a> Section<'a> {
         self.doc.is_wrong(&self.field(key))
     }
 
+    /// The key is in the file.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// Where the table begins.
     pub(super) fn at(&self) -> &At {
         &self.at

@@ -1,28 +1,19 @@
 //! The file's tables and keys, their defaults, and what must hold between them.
 
+mod services;
+
 use super::{
-    Config, FaultRates, Faults, HugePages, Idle, Interface, Level, Log, MultiBuffer, Problem, Rings, RxChecksum,
-    Service, Steering, Worker, XdpMode, ZeroCopy,
-    read::{At, Doc, Located, Section, boolean, host_address, integer, parsed, probability, string, word},
+    Config, Ecn, FaultRates, Faults, HugePages, Idle, Interface, Level, Log, MultiBuffer, Problem, Rings, RxChecksum,
+    Service, Steering, Tcp, Worker, XdpMode, ZeroCopy,
+    read::{Doc, Located, Section, boolean, host_address, integer, parsed, probability, string, word},
 };
-use crate::wire::{Ipv4Net, udp};
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    path::PathBuf,
-    time::Duration,
-};
+use crate::wire::Ipv4Net;
+use services::{Spec, check_services, read_service};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use toml::de::{DeTable, DeValue};
 
 /// Longest interface name: `IFNAMSIZ` in `include/uapi/linux/if.h` less the terminating zero.
 const NAME_BYTES_MAX: usize = 15;
-/// A device's head-room in front of a packet, as in `crate::buf::HEADROOM_BYTES`; the layers forbid to ask there.
-const HEADROOM_BYTES: usize = 256;
-/// What a `udp-source` writes at the front of a payload: sequence number and time.
-const SOURCE_HEADER_BYTES: usize = 16;
-const SERVICES_MAX: usize = 64;
-
-const DESTINATION: &str = "an address and port such as \"10.0.0.2:7\"";
-const LISTEN: &str = "an address and port such as \"10.0.0.1:7\" (address 0.0.0.0: all of the engine's)";
 
 /// Reads a whole file.
 pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
@@ -44,6 +35,7 @@ fn read_root<'a>(doc: &'a Doc<'a>, table: &'a DeTable<'a>) -> Option<Config> {
     let mut root = Section::root(doc, table);
     let interfaces = root.tables("interface");
     let worker = root.table("worker");
+    let tcp = root.table("tcp");
     let services = root.tables("service");
     let log = root.table("log");
     let capture = root.table("capture");
@@ -64,6 +56,7 @@ fn read_root<'a>(doc: &'a Doc<'a>, table: &'a DeTable<'a>) -> Option<Config> {
         interfaces.into_iter().take(1).filter_map(|section| read_interface(doc, section, &services)).collect();
     let queues = interfaces.first().filter(|_| !doc.is_wrong("interface.queues")).map(|interface| interface.queues);
     let worker = read_worker(doc, worker, queues);
+    let tcp = read_tcp(tcp);
     let log = read_log(log);
     let capture = read_capture(capture);
     let faults = read_faults(doc, faults);
@@ -76,6 +69,7 @@ fn read_root<'a>(doc: &'a Doc<'a>, table: &'a DeTable<'a>) -> Option<Config> {
     Some(Config {
         interfaces,
         worker,
+        tcp,
         services: services.into_iter().map(|spec| spec.service).collect(),
         log,
         capture,
@@ -286,180 +280,6 @@ fn read_memory(doc: &Doc<'_>, section: &mut Section<'_>) -> Memory {
     }
 }
 
-// ---- [[service]]
-
-/// A service and where its fields stand.
-struct Spec {
-    service: Service,
-    at: At,
-    places: Vec<(&'static str, At)>,
-}
-
-impl Spec {
-    fn place(&self, key: &str) -> &At {
-        self.places.iter().find(|(name, _)| *name == key).map_or(&self.at, |(_, at)| at)
-    }
-
-    /// Where the address stands that it binds.
-    fn local_place(&self) -> &At {
-        self.place(if matches!(self.service, Service::UdpSource { .. }) { "local" } else { "listen" })
-    }
-}
-
-fn read_service(doc: &Doc<'_>, mut section: Section<'_>) -> Option<Spec> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Echo,
-        Sink,
-        Source,
-        Reflect,
-    }
-    let kinds = word(&[
-        ("udp-echo", Kind::Echo),
-        ("udp-sink", Kind::Sink),
-        ("udp-source", Kind::Source),
-        ("reflect", Kind::Reflect),
-    ]);
-    let what = "what it does: \"udp-echo\", \"udp-sink\", \"udp-source\" or \"reflect\"";
-    // Of an unknown kind the keys are unknown too: nothing more to say about it.
-    let kind = section.required("kind", what, kinds)?;
-    let at = section.at().clone();
-    let places = ["listen", "local", "destination", "payload_bytes"].map(|key| (key, section.place(key))).to_vec();
-    let service = match kind.value {
-        Kind::Echo => read_listen(doc, &mut section).map(|listen| Service::UdpEcho { listen }),
-        Kind::Sink => {
-            let listen = read_listen(doc, &mut section);
-            let sequence = section.or("sequence", false, boolean).value;
-            listen.map(|listen| Service::UdpSink { listen, sequence })
-        }
-        Kind::Source => read_source(doc, &mut section),
-        Kind::Reflect => Some(Service::Reflect),
-    };
-    section.finish();
-    Some(Spec { service: service?, at, places })
-}
-
-fn read_listen(doc: &Doc<'_>, section: &mut Section<'_>) -> Option<SocketAddrV4> {
-    let listen = section.required("listen", LISTEN, parsed::<SocketAddrV4>(LISTEN))?;
-    check_local(doc, &listen);
-    Some(listen.value)
-}
-
-fn check_local(doc: &Doc<'_>, local: &Located<SocketAddrV4>) {
-    if local.value.port() == 0 {
-        doc.wrong(&local.at, "the port must be from 1 to 65535, not 0");
-    }
-    if !local.value.ip().is_unspecified()
-        && let Err(reason) = host_address(*local.value.ip())
-    {
-        doc.wrong(&local.at, format!("{} {reason}", local.value.ip()));
-    }
-}
-
-fn read_source(doc: &Doc<'_>, section: &mut Section<'_>) -> Option<Service> {
-    let destination = section.required("destination", DESTINATION, parsed::<SocketAddrV4>(DESTINATION));
-    if let Some(destination) = &destination {
-        if destination.value.port() == 0 {
-            doc.wrong(&destination.at, "the port must be from 1 to 65535, not 0");
-        }
-        if let Err(reason) = host_address(*destination.value.ip()) {
-            doc.wrong(&destination.at, format!("{} {reason}", destination.value.ip()));
-        }
-    }
-    let local = section.optional("local", parsed::<SocketAddrV4>(LISTEN));
-    if let Some(local) = &local {
-        check_local(doc, local);
-    }
-    let payload_bytes = section.or("payload_bytes", 64, integer(SOURCE_HEADER_BYTES..=udp::PAYLOAD_BYTES_MAX)).value;
-    let rate_pps = section.or("rate_pps", 0, integer(0..=100_000_000)).value;
-    let count = section.or("count", 0, integer(0..=u64::MAX >> 1)).value;
-    Some(Service::UdpSource {
-        destination: destination?.value,
-        local: local.map(|local| local.value),
-        payload_bytes,
-        rate_pps,
-        count,
-    })
-}
-
-/// What must hold between a service, the other services and the interface.
-fn check_services(doc: &Doc<'_>, interface: &Interface, services: &[Spec]) {
-    if let Some(spec) = services.get(SERVICES_MAX) {
-        doc.wrong(&spec.at, format!("there may be at most {SERVICES_MAX} services"));
-    }
-    for (i, spec) in services.iter().enumerate() {
-        if spec.service == Service::Reflect && services.len() > 1 {
-            doc.wrong(&spec.at, "reflect takes every frame: it must be the only service");
-        }
-        if let Some(local) = spec.service.local() {
-            let at = spec.local_place();
-            check_binding(doc, interface, local, at);
-            let others = services[..i].iter().filter_map(|other| other.service.local());
-            if let Some(other) = others.into_iter().find(|other| clashes(*other, local)) {
-                doc.wrong(at, format!("{local} is taken already: another service has {other}"));
-            }
-        }
-        if let Service::UdpSource { destination, local, payload_bytes, .. } = spec.service {
-            check_destination(doc, interface, destination, spec.place("destination"));
-            check_source_port(doc, interface, local, spec.place("local"));
-            check_payload(doc, interface, payload_bytes, spec.place("payload_bytes"));
-        }
-    }
-}
-
-fn clashes(a: SocketAddrV4, b: SocketAddrV4) -> bool {
-    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-fn check_binding(doc: &Doc<'_>, interface: &Interface, local: SocketAddrV4, at: &At) {
-    let ours = || interface.addresses.iter().map(|net| net.addr());
-    // If there are no addresses, or this is none, somebody said so already.
-    if host_address(*local.ip()).is_ok() && !ours().any(|addr| addr == *local.ip()) && ours().next().is_some() {
-        let list: Vec<String> = ours().map(|addr| addr.to_string()).collect();
-        doc.wrong(at, format!("{} is no address of {} ({})", local.ip(), interface.name, list.join(", ")));
-    }
-}
-
-fn check_destination(doc: &Doc<'_>, interface: &Interface, destination: SocketAddrV4, at: &At) {
-    let ip = *destination.ip();
-    if host_address(ip).is_err() || interface.addresses.is_empty() {
-        return;
-    }
-    if interface.addresses.iter().any(|net| net.addr() == ip) {
-        doc.wrong(at, format!("{ip} is the engine's own address: there is no loopback"));
-    } else if interface.addresses.iter().any(|net| net.broadcast() == Some(ip)) {
-        doc.wrong(at, format!("{ip} is a broadcast address: only unicast is offered"));
-    } else if interface.gateway.is_none()
-        && !interface.addresses.iter().any(|net| net.contains(ip))
-        && !interface.routes.iter().any(|(net, _)| net.contains(ip))
-    {
-        doc.wrong(at, format!("no route to {ip}: give the interface a gateway, a route or an address in its network"));
-    }
-}
-
-fn check_source_port(doc: &Doc<'_>, interface: &Interface, local: Option<SocketAddrV4>, at: &At) {
-    if local.is_some() && interface.queues > 1 {
-        doc.wrong(at, "must be left out with more than one queue: each worker sends from a port of its own");
-    }
-    if local.is_none() && interface.steering == Steering::Shared {
-        doc.wrong(at, "missing: with steering = \"shared\" the engine gets only packets to known ports");
-    }
-}
-
-fn check_payload(doc: &Doc<'_>, interface: &Interface, payload_bytes: usize, at: &At) {
-    // What the MTU will make of it is not known here: 2048 is the careful guess.
-    let frame_bytes = interface.frame_bytes.unwrap_or(2048);
-    let run = (HEADROOM_BYTES + payload_bytes).div_ceil(frame_bytes);
-    if run > 1 && (interface.run_frames as usize) < run {
-        let message = format!(
-            "{payload_bytes} bytes lie in {run} neighbouring frames of {} bytes: set interface.run_frames, to {} or more",
-            frame_bytes,
-            run * 256
-        );
-        doc.wrong(at, message);
-    }
-}
-
 // ---- the rest
 
 fn read_worker(doc: &Doc<'_>, mut section: Section<'_>, queues: Option<u32>) -> Worker {
@@ -487,6 +307,23 @@ fn read_worker(doc: &Doc<'_>, mut section: Section<'_>, queues: Option<u32>) -> 
         spin: Duration::from_micros(spin_us),
         stage_histograms,
     }
+}
+
+fn read_tcp(mut section: Section<'_>) -> Tcp {
+    let seconds = |value: Located<u64>| Duration::from_secs(value.value);
+    let millis = |value: Located<u64>| Duration::from_millis(value.value);
+    let ecns = word(&[("off", Ecn::Off), ("passive", Ecn::Passive), ("active", Ecn::Active)]);
+    let tcp = Tcp {
+        time_wait: section.optional("time_wait_s", integer(0..=240)).map(seconds),
+        time_wait_max: section.optional("time_wait_max", integer(0..=1 << 24)).map(|max| max.value),
+        connections_max: section.optional("connections_max", integer(1..=1 << 24)).map(|max| max.value),
+        rto_min: section.optional("rto_min_ms", integer(1..=1_000)).map(millis),
+        syn_ack_retries: section.optional("syn_ack_retries", integer(0..=15)).map(|retries| retries.value),
+        syn_cookies: section.optional("syn_cookies", boolean).map(|cookies| cookies.value),
+        ecn: section.optional("ecn", ecns).map(|ecn| ecn.value),
+    };
+    section.finish();
+    tcp
 }
 
 fn read_log(mut section: Section<'_>) -> Log {

@@ -42,6 +42,39 @@ payload_bytes = 1472
 rate_pps = 1_000
 count = 10_000
 
+[[service]]
+kind = "tcp-echo"
+listen = "10.0.0.1:7"
+backlog = 16
+connections_max = 99
+nodelay = false
+keepalive_s = 30
+send_queue = 100_000
+recv_queue_max = 200_000
+congestion = "newreno"
+
+[[service]]
+kind = "tcp-sink"
+listen = "0.0.0.0:9"
+verify = true
+
+[[service]]
+kind = "tcp-source"
+listen = "10.0.0.1:19"
+payload_bytes = 1000
+bytes = 5_000
+rate_bps = 1_000_000
+pattern = "count"
+
+[tcp]
+time_wait_s = 10
+time_wait_max = 100
+connections_max = 1000
+rto_min_ms = 50
+syn_ack_retries = 3
+syn_cookies = false
+ecn = "active"
+
 [log]
 level = "debug"
 summary_s = 5
@@ -113,8 +146,38 @@ fn every_key_arrives() {
                 rate_pps: 1000,
                 count: 10_000
             },
+            Service::TcpEcho {
+                listen: TcpListen { local: listen("10.0.0.1:7"), backlog: 16, connections_max: 99 },
+                options: StreamOptions {
+                    nodelay: false,
+                    keepalive: Some(Duration::from_secs(30)),
+                    send_queue_bytes: Some(100_000),
+                    recv_queue_bytes_max: Some(200_000),
+                    congestion: Some(Congestion::NewReno),
+                },
+            },
+            Service::TcpSink {
+                listen: TcpListen { local: listen("0.0.0.0:9"), backlog: 1024, connections_max: 16_384 },
+                options: StreamOptions::default(),
+                verify: true,
+            },
+            Service::TcpSourceListen {
+                listen: TcpListen { local: listen("10.0.0.1:19"), backlog: 1024, connections_max: 16_384 },
+                flow: TcpFlow { payload_bytes: Some(1000), bytes: 5_000, rate_bps: 1_000_000, counting: true },
+                options: StreamOptions::default(),
+            },
         ]
     );
+    let tcp = Tcp {
+        time_wait: Some(Duration::from_secs(10)),
+        time_wait_max: Some(100),
+        connections_max: Some(1000),
+        rto_min: Some(Duration::from_millis(50)),
+        syn_ack_retries: Some(3),
+        syn_cookies: Some(false),
+        ecn: Some(Ecn::Active),
+    };
+    assert_eq!(*config.tcp(), tcp);
     assert_eq!(*config.log(), Log { level: Level::Debug, summary: Some(Duration::from_secs(5)) });
     assert_eq!(config.capture(), Some(Path::new("/tmp/x.pcapng")));
     let rx = FaultRates {
@@ -170,9 +233,9 @@ fn a_problem_names_file_line_column_and_field() {
     );
     assert_eq!(
         spoilt("level = \"debug\"", "level = \"debug\"\ncolour = true"),
-        ["x.toml:44:1: log.colour: unknown key; known here: level, summary_s"],
+        ["x.toml:77:1: log.colour: unknown key; known here: level, summary_s"],
     );
-    assert_eq!(spoilt("[capture]", "[captures]")[0], "x.toml:46:2: captures: unknown key; did you mean `capture`?");
+    assert_eq!(spoilt("[capture]", "[captures]")[0], "x.toml:79:2: captures: unknown key; did you mean `capture`?");
     assert_eq!(
         spoilt("sequence = true", "sequence = 1"),
         ["x.toml:33:12: service[1].sequence: must be true or false, not the number 1"],
@@ -252,6 +315,31 @@ const CROSS_FIELD: &[(&str, &str, &str, &str)] = &[
     ("payload_bytes = 1472", "payload_bytes = 15", "service[2].payload_bytes", "from 16 to 65507"),
     ("run_frames = 1024", "run_frames = 1024\nsteering = \"shared\"", "service[2].local", "missing"),
     ("count = 10_000", "local = \"10.0.0.1:99\"", "service[2].local", "more than one queue"),
+    ("backlog = 16", "backlog = 0", "service[3].backlog", "from 1 to 65536"),
+    ("connections_max = 99", "connection_max = 99", "service[3].connection_max", "did you mean `connections_max`?"),
+    ("send_queue = 100_000", "send_queue = 1_000", "service[3].send_queue", "from 65536"),
+    ("congestion = \"newreno\"", "congestion = \"newrno\"", "service[3].congestion", "did you mean \"newreno\"?"),
+    ("verify = true", "verify = \"yes\"", "service[4].verify", "true or false"),
+    ("listen = \"10.0.0.1:19\"", "listen = \"10.0.0.1:7\"", "service[5].listen", "another service has 10.0.0.1:7"),
+    ("listen = \"10.0.0.1:19\"", "connections = 2", "service[5]", "either `destination`"),
+    (
+        "listen = \"10.0.0.1:19\"",
+        "listen = \"10.0.0.1:19\"\ndestination = \"10.0.0.2:9\"",
+        "service[5]",
+        "either `destination`",
+    ),
+    ("listen = \"10.0.0.1:19\"", "destination = \"10.0.0.2:9\"", "service[5].destination", "interface.queues = 1"),
+    ("payload_bytes = 1000", "payload_bytes = 300_000", "service[5].payload_bytes", "from 1 to 262144"),
+    (
+        "payload_bytes = 1000",
+        "payload_bytes = 100_000\nsend_queue = 70_000",
+        "service[5].payload_bytes",
+        "at most send_queue (70000)",
+    ),
+    ("pattern = \"count\"", "pattern = \"random\"", "service[5].pattern", "\"zero\" or \"count\""),
+    ("rto_min_ms = 50", "rto_min_ms = 0", "tcp.rto_min_ms", "from 1 to 1000"),
+    ("ecn = \"active\"", "ecn = true", "tcp.ecn", "a string"),
+    ("time_wait_s = 10", "time_wait = 10", "tcp.time_wait", "did you mean `time_wait_s`?"),
     ("delay_max_us = 10", "delay_max_us = 4", "faults.rx.delay_max_us", "at least delay_min_us"),
     ("vlan = 12", "vlan = 4095", "interface.vlan", "from 1 to 4094"),
     ("name = \"eth1\"", "name = \"sixteen-bytes-xx\"", "interface.name", "1 to 15 bytes"),
@@ -281,6 +369,11 @@ fn what_needs_another_field_says_so() {
     let source = SMALL.replace("udp-echo\"\nlisten", "udp-source\"\npayload_bytes = 60000\ndestination");
     let found = problems(&source.replace("10.0.0.1:7", "10.0.0.2:7"));
     assert!(found[0].contains("lie in 30 neighbouring frames of 2048"), "{found:?}");
+    let stream = source.replace("udp-source", "tcp-source").replace("60000", "64").replace("10.0.0.1:7", "10.0.0.2:7");
+    let from = format!("{stream}local = \"10.0.0.1:99\"\nconnections = 2\n");
+    assert!(problems(&from)[0].contains("service.connections: must be 1 with `local`"), "{:?}", problems(&from));
+    let shared = stream.replace("[[service]]", "steering = \"shared\"\n[[service]]");
+    assert!(problems(&shared)[0].contains("service.local: missing"), "{:?}", problems(&shared));
     let found = problems(&source.replace("60000", "64").replace("10.0.0.1:7", "10.9.0.2:7"));
     assert!(found[0].contains("no route to 10.9.0.2"), "{found:?}");
 }

@@ -49,11 +49,11 @@ macro_rules! counts {
 }
 
 counts! {
-    received: "Packets that the service received.",
+    received: "Packets, or buffers of a stream, that the service received.",
     received_payload_bytes: "Payload bytes of them; of a layer-2 service, all bytes.",
-    sent: "Packets that the service sent.",
+    sent: "Packets, or buffers of a stream, that the service sent.",
     sent_payload_bytes: "Payload bytes of them; of a layer-2 service, all bytes.",
-    would_block: "Packets that waited because the egress queue or the frame pool had no room; sent later.",
+    would_block: "Packets or buffers that waited because a queue or the frame pool had no room; sent later.",
     no_frame: "Times that no frame was free to fill.",
     dropped_no_room: "Packets dropped because the egress queue had no room.",
     dropped_short: "Frames dropped because they are shorter than an Ethernet header.",
@@ -65,6 +65,13 @@ counts! {
     sequence_absent: "Packets too short for a sequence number.",
     sequence_unwatched: "Packets of senders beyond the number that are kept track of.",
     completed: "Workers that have sent all they were to send.",
+    connections_accepted: "Connections that peers opened.",
+    connections_made: "Connections that the service opened.",
+    connections_closed: "Connections that ended.",
+    connections_failed: "Of those, ended by a reset, a time-out or an error.",
+    connections_refused: "Connections reset because the service had as many as it may.",
+    connect_errors: "Connections that could not even be tried; tried again later.",
+    mismatched_bytes: "Bytes of streams that are not what the pattern has there.",
 }
 
 /// The counts of every service on every worker.

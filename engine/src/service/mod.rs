@@ -10,6 +10,7 @@ mod echo;
 mod reflect;
 mod sink;
 mod source;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use echo::UdpEcho;
 pub use reflect::Reflect;
 pub use sink::UdpSink;
 pub use source::{SourceConfig, UdpSource};
+pub use tcp::{Peers, TcpEcho, TcpSink, TcpSource, TcpSourceConfig};
 
 use crate::{
     config,
@@ -28,8 +30,10 @@ use std::{fmt, net::SocketAddrV4, sync::Arc};
 
 /// An application that other applications share a worker with.
 pub trait Service: App + fmt::Debug {
-    /// Its socket, once it has started: its events are the service's.
-    fn socket(&self) -> Option<UdpSocket>;
+    /// Its UDP socket, if it has one and has started: its events are the service's.
+    fn socket(&self) -> Option<UdpSocket> {
+        None
+    }
 }
 
 /// What a worker is to run.
@@ -83,7 +87,46 @@ fn make(
             Box::new(UdpSource::new(source, counts))
         }
         config::Service::Reflect => return None,
+        config::Service::TcpEcho { listen, ref options } => {
+            let config::TcpListen { local, backlog, connections_max } = listen;
+            Box::new(TcpEcho::new(tag_of(index), local, backlog, connections_max, tcp::tcp_options(options), counts))
+        }
+        config::Service::TcpSink { listen, ref options, verify } => {
+            let config::TcpListen { local, backlog, connections_max } = listen;
+            let options = tcp::tcp_options(options);
+            Box::new(TcpSink::new(tag_of(index), local, backlog, connections_max, options, verify, counts))
+        }
+        config::Service::TcpSource { destination, local, connections, flow, ref options } => {
+            let connections = share(connections, worker, workers);
+            let peers = Peers::Connect { destination, local, connections };
+            Box::new(TcpSource::new(tcp_source(index, peers, flow, options, worker, workers), counts))
+        }
+        config::Service::TcpSourceListen { listen, flow, ref options } => {
+            let config::TcpListen { local, backlog, connections_max } = listen;
+            let peers = Peers::Listen { local, backlog, connections_max };
+            Box::new(TcpSource::new(tcp_source(index, peers, flow, options, worker, workers), counts))
+        }
     })
+}
+
+fn tcp_source(
+    index: usize,
+    peers: Peers,
+    flow: config::TcpFlow,
+    options: &config::StreamOptions,
+    worker: usize,
+    workers: usize,
+) -> TcpSourceConfig {
+    let config::TcpFlow { payload_bytes, bytes, rate_bps, counting } = flow;
+    TcpSourceConfig {
+        index: tag_of(index),
+        peers,
+        payload_bytes,
+        bytes: (bytes > 0).then_some(bytes),
+        rate_bytes_per_s: (rate_bps > 0).then(|| share(rate_bps.div_ceil(8), worker, workers).max(1)),
+        counting,
+        options: tcp::tcp_options(options),
+    }
 }
 
 /// The part of `total` that one of `workers` does; the first ones do one more if it does not come out even.
@@ -113,6 +156,17 @@ impl Services {
         };
         self.services.get_mut(at)
     }
+
+    #[inline]
+    fn of_tag(&mut self, tag: Option<u64>) -> Option<&mut Box<dyn Service>> {
+        self.services.get_mut((tag? >> 32) as usize)
+    }
+}
+
+/// The number of a service in its streams' tags.
+fn tag_of(index: usize) -> u32 {
+    // The configuration has at most 64.
+    index as u32
 }
 
 impl App for Services {
@@ -128,7 +182,8 @@ impl App for Services {
     fn handle_event(&mut self, net: &mut Net<'_>, event: Event) {
         let service = match event {
             Event::Readable(socket) | Event::Writable(socket) | Event::Error(socket) => self.of_socket(socket),
-            Event::Acceptable(_) | Event::Tcp(..) => None,
+            Event::Acceptable(listener) => self.of_tag(listener.tag(net)),
+            Event::Tcp(stream, _) => self.of_tag(stream.tag(net)),
             Event::Timer(token) => usize::try_from(token).ok().and_then(|at| self.services.get_mut(at)),
         };
         if let Some(service) = service {

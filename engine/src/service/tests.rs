@@ -13,11 +13,11 @@ use crate::{
 };
 use std::{cell::RefCell, net::Ipv4Addr, rc::Rc};
 
-const ECHO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(super) const ECHO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(10);
 
-fn pool(frames: usize, config: PoolConfig) -> Pool {
+pub(super) fn pool(frames: usize, config: PoolConfig) -> Pool {
     Pool::new(Region::map(frames, 2048, HugePages::Never).unwrap(), config)
 }
 
@@ -37,21 +37,21 @@ fn worker(port: MemPort, pool: Pool, addr: Ipv4Addr, program: super::Program) ->
 }
 
 /// Two linked workers, and what their services count.
-struct Pair {
+pub(super) struct Pair {
     left: Worker,
     right: Worker,
-    left_board: Board,
-    right_board: Board,
+    pub(super) left_board: Board,
+    pub(super) right_board: Board,
     now: Instant,
 }
 
 impl Pair {
     /// `left` is [`CLIENT`], `right` is [`ECHO`].
-    fn new(left: &[config::Service], right: &[config::Service]) -> Self {
+    pub(super) fn new(left: &[config::Service], right: &[config::Service]) -> Self {
         Self::with_pools(left, right, pool(2048, PoolConfig { rx_reserve_frames: 256, run_frames: 256 }))
     }
 
-    fn with_pools(left: &[config::Service], right: &[config::Service], left_pool: Pool) -> Self {
+    pub(super) fn with_pools(left: &[config::Service], right: &[config::Service], left_pool: Pool) -> Self {
         let right_pool = pool(2048, PoolConfig { rx_reserve_frames: 256, run_frames: 256 });
         let (left_port, right_port) = mem::link(&left_pool, mem_config(2), &right_pool, mem_config(1));
         let (left_board, right_board) = (Board::new(left, 1), Board::new(right, 1));
@@ -64,7 +64,7 @@ impl Pair {
         }
     }
 
-    fn turn(&mut self, count: usize, step: Duration) {
+    pub(super) fn turn(&mut self, count: usize, step: Duration) {
         for _ in 0..count {
             self.now = self.now + step;
             self.left.turn(self.now).unwrap();
@@ -73,7 +73,7 @@ impl Pair {
     }
 
     /// Stops both; no frame may be missing.
-    fn finish(self) -> [WorkerReport; 2] {
+    pub(super) fn finish(self) -> [WorkerReport; 2] {
         [self.left, self.right].map(|worker| {
             let report = worker.finish(PATIENCE, None);
             assert!(report.snapshot.ledger.is_whole(), "{}", report.snapshot.ledger);
@@ -82,7 +82,7 @@ impl Pair {
     }
 }
 
-fn get(board: &Board, service: usize, name: &str) -> u64 {
+pub(super) fn get(board: &Board, service: usize, name: &str) -> u64 {
     let at = Counts::NAMES.iter().position(|(one, _)| *one == name).unwrap_or_else(|| panic!("no count {name}"));
     board.totals(service)[at]
 }
