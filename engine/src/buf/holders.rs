@@ -163,7 +163,16 @@ impl TxBuf {
         self.0.prepend(N)?.try_into().map_err(|_| NoSpace)
     }
 
-    /// Like [`prepend`](Self::prepend), for a header whose size is not known when compiling.
+    /// Like [`prepend`](Self::prepend), for headers whose size is not known when compiling: their bytes, to be written.
+    ///
+    /// # Errors
+    /// The head-room is used up.
+    #[inline]
+    pub fn prepend_room(&mut self, bytes: usize) -> Result<&mut [u8], NoSpace> {
+        self.0.prepend(bytes)
+    }
+
+    /// Puts a copy of a header in front of the data.
     ///
     /// # Errors
     /// The head-room is used up.

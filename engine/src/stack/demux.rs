@@ -13,6 +13,8 @@ pub(super) struct Demux {
     bound: HashMap<u64, u32, RandomState>,
     /// (local address, local port, remote address, remote port).
     connected: HashMap<u128, u32, RandomState>,
+    /// The last answer of `connected`; none when it may have changed.
+    last: Option<(u128, u32)>,
     /// How many bound sockets have a port.
     ports: HashMap<u16, u32, RandomState>,
 }
@@ -32,6 +34,7 @@ impl Demux {
             any: vec![None; 1 << 16].into(),
             bound: HashMap::with_hasher(state()),
             connected: HashMap::with_hasher(state()),
+            last: None,
             ports: HashMap::with_hasher(state()),
         }
     }
@@ -99,15 +102,31 @@ impl Demux {
     }
 
     pub(super) fn connect(&mut self, local: SocketAddrV4, remote: SocketAddrV4, socket: u32) {
+        self.last = None;
         self.connected.insert(connected_key(local, remote), socket);
     }
 
     pub(super) fn disconnect(&mut self, local: SocketAddrV4, remote: SocketAddrV4) {
+        self.last = None;
         self.connected.remove(&connected_key(local, remote));
     }
 
     pub(super) fn find_connected(&self, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
         self.connected.get(&connected_key(local, remote)).copied()
+    }
+
+    /// As [`find_connected`](Self::find_connected); segments come in trains, so the last answer is tried first.
+    #[inline]
+    pub(super) fn find_connected_again(&mut self, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
+        let key = connected_key(local, remote);
+        if let Some((last, socket)) = self.last
+            && last == key
+        {
+            return Some(socket);
+        }
+        let socket = *self.connected.get(&key)?;
+        self.last = Some((key, socket));
+        Some(socket)
     }
 }
 

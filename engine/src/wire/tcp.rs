@@ -348,35 +348,40 @@ impl Repr {
         HEADER_BYTES + self.options.len()
     }
 
-    /// Writes header and options to the start of `out` and returns their length, in bytes.
-    ///
-    /// `pseudo_and_payload_sum` is the folded sum of the pseudo-header, whose length field counts this header too, and of the payload (see
-    /// [`checksum`]); the checksum is computed from it. Bytes behind the header are not touched.
+    /// Writes header and options to the start of `out` and returns their length, in bytes. Bytes behind the header are not touched. See
+    /// [`write_exact`](Self::write_exact).
     #[inline]
     pub fn write(&self, out: &mut [u8; HEADER_BYTES_MAX], pseudo_and_payload_sum: u16) -> usize {
-        let (head, rest) = out.split_at_mut(HEADER_BYTES);
-        let (Ok(head), Ok(rest)) =
-            (<&mut [u8; HEADER_BYTES]>::try_from(head), <&mut [u8; OPTION_BYTES_MAX]>::try_from(rest))
-        else {
-            return 0; // 20 and 40 are 60: the compiler leaves no such branch
-        };
+        let len = self.header_len();
+        self.write_exact(&mut out[..len.min(HEADER_BYTES_MAX)], pseudo_and_payload_sum);
+        len
+    }
+
+    /// Writes header and options to `out`, which has [`header_len`](Self::header_len) bytes; with another length nothing is written.
+    ///
+    /// `pseudo_and_payload_sum` is the folded sum of the pseudo-header, whose length field counts this header too, and of the payload (see
+    /// [`checksum`]); the checksum is computed from it.
+    #[inline]
+    pub fn write_exact(&self, out: &mut [u8], pseudo_and_payload_sum: u16) {
+        let header_len = out.len();
+        if header_len != self.header_len() {
+            return;
+        }
+        let Some((head, rest)) = out.split_first_chunk_mut::<HEADER_BYTES>() else { return };
         let mut sum = u64::from(pseudo_and_payload_sum);
-        let option_len = match self.options.timestamps {
-            Some(Timestamps { value, echo }) if self.options.timestamps_alone() => {
-                rest[..4].copy_from_slice(&NOP_NOP_TIMESTAMPS.to_be_bytes());
-                rest[4..8].copy_from_slice(&value.to_be_bytes());
-                rest[8..12].copy_from_slice(&echo.to_be_bytes());
-                sum += u64::from(NOP_NOP_TIMESTAMPS) + u64::from(value) + u64::from(echo);
-                TIMESTAMPS_BYTES
-            }
-            None if self.options.timestamps_alone() => 0,
-            _ => {
-                let len = self.options.write(rest);
-                sum += u64::from(checksum::sum(rest.get(..len).unwrap_or_default()));
-                len
-            }
-        };
-        let header_len = HEADER_BYTES + option_len;
+        if !self.options.timestamps_alone() {
+            let mut options = [0; OPTION_BYTES_MAX];
+            self.options.write(&mut options);
+            rest.copy_from_slice(&options[..rest.len()]);
+            sum += u64::from(checksum::sum(rest));
+        } else if let Some(Timestamps { value, echo }) = self.options.timestamps
+            && let Ok(rest) = <&mut [u8; TIMESTAMPS_BYTES]>::try_from(rest)
+        {
+            rest[..4].copy_from_slice(&NOP_NOP_TIMESTAMPS.to_be_bytes());
+            rest[4..8].copy_from_slice(&value.to_be_bytes());
+            rest[8..12].copy_from_slice(&echo.to_be_bytes());
+            sum += u64::from(NOP_NOP_TIMESTAMPS) + u64::from(value) + u64::from(echo);
+        }
         let ports = u32::from(self.src_port) << 16 | u32::from(self.dst_port);
         let control = ((header_len as u32) << 10 | u32::from(self.flags)) << 16 | u32::from(self.window);
         let urgent = u32::from(self.urgent);
@@ -388,7 +393,6 @@ impl Repr {
         head[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
         head[12..16].copy_from_slice(&control.to_be_bytes());
         head[16..].copy_from_slice(&sealed.to_be_bytes());
-        header_len
     }
 }
 

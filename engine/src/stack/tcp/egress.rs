@@ -17,9 +17,6 @@ use crate::{
     },
 };
 
-const LINK_BYTES_MAX: usize = ethernet::HEADER_BYTES + ethernet::VLAN_TAG_BYTES;
-const HEADERS_BYTES_MAX: usize = LINK_BYTES_MAX + ipv4::HEADER_BYTES + tcp::HEADER_BYTES_MAX;
-
 impl Host for Stack {
     fn now(&self) -> Instant {
         self.now
@@ -106,11 +103,11 @@ impl Host for Stack {
                 sum
             }
         };
-        let mut headers = [0; HEADERS_BYTES_MAX];
-        let Some(len) = self.write_headers(&mut headers, to, ip, repr, payload.len(), payload_sum, &way) else {
-            return Err(payload);
-        };
-        let (sealed, kept) = payload.seal_retained(&headers[..len])?;
+        let payload_len = payload.len();
+        let headers_len = self.headers_len(&way, repr);
+        let Ok(headers) = payload.prepend_room(headers_len) else { return Err(payload) };
+        self.write_headers(headers, to, ip, repr, payload_len, payload_sum, &way);
+        let (sealed, kept) = payload.seal_behind(headers_len, Some(payload_sum))?;
         let bytes = sealed.len() as u64;
         let pushed = self.ifaces[usize::from(way.iface.0)].egress.push(sealed).is_ok();
         debug_assert!(pushed, "room was checked");
@@ -145,13 +142,9 @@ impl Host for Stack {
         }
         let payload_sum =
             checksum::sum_pieces(payload.iter().flat_map(|&(frozen, from, len)| range(frozen, from, len)));
-        let mut headers = [0; HEADERS_BYTES_MAX];
-        let Some(headers_len) = self.write_headers(&mut headers, to, ip, repr, len, payload_sum, &way) else {
-            return false;
-        };
-        if head.prepend_slice(&headers[..headers_len]).is_err() {
-            return false;
-        }
+        let headers_len = self.headers_len(&way, repr);
+        let Ok(headers) = head.prepend_room(headers_len) else { return false };
+        self.write_headers(headers, to, ip, repr, len, payload_sum, &way);
         let Ok(mut head) = head.seal() else { return false };
         let egress = &mut self.ifaces[at].egress;
         if copied {
@@ -193,37 +186,40 @@ impl Stack {
         self.way_to(*to.remote.ip())
     }
 
-    /// Ethernet, IPv4 and TCP headers; their length.
+    /// Length of Ethernet, IPv4 and TCP headers, in bytes.
     #[inline]
-    #[allow(clippy::too_many_arguments)]
+    fn headers_len(&self, way: &Destination, repr: &tcp::Repr) -> usize {
+        self.ifaces[usize::from(way.iface.0)].link_header_bytes() + ipv4::HEADER_BYTES + repr.header_len()
+    }
+
+    /// Writes those headers to `out`, which is as long as they are.
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "one call writes all headers of a segment")]
     fn write_headers(
         &self,
-        out: &mut [u8; HEADERS_BYTES_MAX],
+        out: &mut [u8],
         to: &Endpoints,
         ip: IpFields,
         repr: &tcp::Repr,
         payload_len: usize,
         payload_sum: u16,
         way: &Destination,
-    ) -> Option<usize> {
+    ) {
         let iface = &self.ifaces[usize::from(way.iface.0)];
-        let link_len = match iface.vlan {
+        let l4 = match iface.vlan {
             None => {
-                ethernet::write(out.first_chunk_mut()?, way.next_hop, iface.mac, ethernet::ethertype::IPV4);
-                ethernet::HEADER_BYTES
+                let Some((link, rest)) = out.split_first_chunk_mut() else { return };
+                ethernet::write(link, way.next_hop, iface.mac, ethernet::ethertype::IPV4);
+                rest
             }
             Some(vlan) => {
-                ethernet::write_tagged(
-                    out.first_chunk_mut()?,
-                    way.next_hop,
-                    iface.mac,
-                    vlan,
-                    ethernet::ethertype::IPV4,
-                );
-                LINK_BYTES_MAX
+                let Some((link, rest)) = out.split_first_chunk_mut() else { return };
+                ethernet::write_tagged(link, way.next_hop, iface.mac, vlan, ethernet::ethertype::IPV4);
+                rest
             }
         };
-        let tcp_len = repr.header_len() + payload_len;
+        let Some((network, l4)) = l4.split_first_chunk_mut() else { return };
+        let tcp_len = l4.len() + payload_len;
         let header = ipv4::Repr {
             src: *to.local.ip(),
             dst: *to.remote.ip(),
@@ -235,10 +231,8 @@ impl Stack {
             flags_offset: DONT_FRAGMENT,
             payload_len: tcp_len as u16,
         };
-        header.write(out[link_len..].first_chunk_mut()?);
-        let l4 = link_len + ipv4::HEADER_BYTES;
-        let sum = checksum::add(pseudo_header(to, tcp_len), payload_sum);
-        Some(l4 + repr.write(out[l4..].first_chunk_mut()?, sum))
+        header.write(network);
+        repr.write_exact(l4, checksum::add(pseudo_header(to, tcp_len), payload_sum));
     }
 }
 

@@ -45,20 +45,14 @@ impl Stack {
             }
             return;
         };
-        let options = if header.header_len == tcp::HEADER_BYTES {
-            Options::default()
-        } else {
-            match Options::parse(&head[tcp::HEADER_BYTES..header.header_len]) {
-                Some(options) => options,
-                None => {
-                    self.counters.drop_tcp_header += 1;
-                    return;
-                }
-            }
+        let header_len = header.header_len;
+        let Some(options) = Options::parse(&head[tcp::HEADER_BYTES..header_len]) else {
+            self.counters.drop_tcp_header += 1;
+            return;
         };
-        let header_sum = checksum::sum(&head[..header.header_len]);
-        packet.advance(at + header.header_len);
-        if !self.tcp_checksum_acceptable(id, ip, &header, header_sum, received, &mut packet) {
+        let segment = Incoming { header, options, congestion: ip.tos & CE == CE };
+        let header = &segment.header;
+        if !self.tcp_checksum_acceptable(id, ip, header, at, received, &mut packet) {
             self.counters.drop_tcp_checksum += 1;
             return;
         }
@@ -67,8 +61,7 @@ impl Stack {
             local: SocketAddrV4::new(ip.dst, header.dst_port),
             remote: SocketAddrV4::new(ip.src, header.src_port),
         };
-        let segment = Incoming { header, options, congestion: ip.tos & CE == CE };
-        match self.tcp.demux.find_connected(ends.local, ends.remote).map(Entry::unpack) {
+        match self.tcp.demux.find_connected_again(ends.local, ends.remote).map(Entry::unpack) {
             Some(Entry::Connection(index)) => {
                 let payload_len = packet.total_len();
                 let reaction =
@@ -83,21 +76,25 @@ impl Stack {
         }
     }
 
+    /// Strips the headers, which begin at `at`, and looks at the checksum as the interface's policy says.
     #[inline(always)]
     fn tcp_checksum_acceptable(
         &mut self,
         id: IfaceId,
         ip: &ipv4::Header,
         header: &Header,
-        header_sum: u16,
+        at: usize,
         segment_len: usize,
         payload: &mut RxBuf,
     ) -> bool {
         let policy = self.ifaces[usize::from(id.0)].rx_checksum;
         if policy == RxChecksum::Trust {
             self.counters.checksums_not_verified += 1;
+            payload.advance(at + header.header_len);
             return true;
         }
+        let header_sum = checksum::sum(&payload.as_slice()[at..at + header.header_len]);
+        payload.advance(at + header.header_len);
         let payload_sum =
             if payload.is_chain() { checksum::sum_pieces(payload.pieces()) } else { checksum::sum(payload.as_slice()) };
         let pseudo = checksum::pseudo_header(ip.src, ip.dst, protocol::TCP, segment_len as u16);
