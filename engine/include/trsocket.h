@@ -9,14 +9,14 @@
  * It includes the system's headers for these names first, so the order of #includes does not matter. In C++ define
  * TM_NO_BSD_NAMES if the program has names such as std::bind.
  *
- * IN THIS VERSION: UDP over IPv4, polled. What is declared and refused:
- *   SOCK_STREAM, SOCK_RAW                         tfSocket: TM_EPROTONOSUPPORT
+ * IN THIS VERSION: TCP and UDP over IPv4, polled. What is declared and refused:
+ *   SOCK_RAW                                      tfSocket: TM_EPROTONOSUPPORT
  *   AF_INET6                                      TM_EAFNOSUPPORT
- *   listen, accept, MSG_OOB on copying calls, SIOCATMARK                       TM_EOPNOTSUPP
+ *   listen, accept, SIOCATMARK, tfResetConnection, tfGetSendCompltBytes, tfGetSendBytesLeft, tfGetOobDataOffset, and MSG_OOB on
+ *   copying calls, all on a datagram socket       TM_EOPNOTSUPP
  *   MSG_SCATTERED; IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
  *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
- * Not declared yet: tfStartWorkers, tfZeroCopyUserBufferSend(To), tfSocketScatteredSendTo, tfRegisterSocketCB and the
- * TM_CB_ events, tfNgOpenInterface, readv and writev, and the calls and options of TCP.
+ * Not declared yet: tfStartWorkers, tfSocketScatteredSendTo, tfNgOpenInterface, IP_HDRINCL's raw sockets.
  *
  * ERRORS. A failing socket call returns TM_SOCKET_ERROR (-1) and stores its reason on the socket: tfGetSocketError(sd).
  * Other calls return the error itself, or null. tfGetLastError() has the calling thread's last error of either kind;
@@ -28,6 +28,11 @@
  *   TM_EFAULT            h is no buffer of the caller's (null, stale, forged, sent, freed). Nothing was touched.
  *   every other error    the stack has freed it.
  * A buffer from tfZeroCopyRecv is the caller's: free it, or send it on (the same frame goes out, uncopied).
+ * On a stream the stack keeps a sent buffer until the peer has acknowledged all of it: the frame itself is what is sent again.
+ *
+ * STREAMS. How a connection ended (TM_ECONNRESET, TM_ETIMEDOUT; TM_ECONNREFUSED, TM_EHOSTUNREACH for one that never began) is told once: by the
+ * next send, receive, connect or shutdown, or by SO_ERROR; afterwards such calls are TM_ENOTCONN. What had come before can still be received first. An accepted
+ * socket begins with its listener's options and blocking state. Urgent data is one byte, the last of a send with MSG_OOB.
  *
  * TO RUN IT. One thread or several call tfRecvInterface and tfTimerExecute, or tfPoll, or block: a blocking call turns the
  * loop itself (a send once, after it), and sleeps when there is nothing to do. Nothing runs in the background: what waits for
@@ -37,7 +42,7 @@
  *
  * With a manual clock (tfUseManualClock) a blocking call turns the loop as long as there is something to do, and then
  * returns TM_EWOULDBLOCK: nobody could move the clock while it waits. So does a call that would block and was made from
- * a driver's function. From within a driver's function, calls that need what is in use answer TM_EWOULDBLOCK:
+ * a driver's function or a callback. From within a driver's function, calls that need what is in use answer TM_EWOULDBLOCK:
  * buffers, tfNotifyReceiveInterfaceIsr and tfSendCompleteInterface always work there.
  *
  * Before the first interface is opened there are no buffers (tfGetZeroCopyBuffer: null, TM_ENOBUFS), a socket can be bound
@@ -77,11 +82,11 @@ extern "C" {
 #define TM_EEXIST           217 /* it is there already */
 #define TM_EINVAL           222 /* an argument out of its range, or a call at the wrong time */
 #define TM_EMFILE           224 /* too many sockets */
-#define TM_EPIPE            232
+#define TM_EPIPE            232 /* not used */
 #define TM_EWOULDBLOCK      235 /* it would have to wait, and may not */
 #define TM_EAGAIN           235
-#define TM_EINPROGRESS      236
-#define TM_EALREADY         237 /* it has been done */
+#define TM_EINPROGRESS      236 /* the connection is being made */
+#define TM_EALREADY         237 /* it has been done, or is being done */
 #define TM_ENOTSOCK         238
 #define TM_EDESTADDRREQ     239
 #define TM_EMSGSIZE         240 /* longer than the protocol or the queue can carry */
@@ -98,14 +103,14 @@ extern "C" {
 #define TM_ENETUNREACH      251
 #define TM_ENETRESET        252
 #define TM_ECONNABORTED     253
-#define TM_ECONNRESET       254
+#define TM_ECONNRESET       254 /* the peer reset the connection; told once */
 #define TM_ENOBUFS          255 /* no frame is free */
-#define TM_EISCONN          256
-#define TM_ENOTCONN         257
+#define TM_EISCONN          256 /* connected */
+#define TM_ENOTCONN         257 /* not connected, or not any more */
 #define TM_ESHUTDOWN        258 /* shut down for sending */
 #define TM_ETOOMANYREFS     259
-#define TM_ETIMEDOUT        260
-#define TM_ECONNREFUSED     261 /* an ICMP port unreachable came back; reported once */
+#define TM_ETIMEDOUT        260 /* the peer did not answer, told once; or lingering took too long */
+#define TM_ECONNREFUSED     261 /* nobody listens there; reported once */
 #define TM_EHOSTDOWN        264
 #define TM_EHOSTUNREACH     265 /* no route, or the next hop never answered */
 
@@ -130,9 +135,9 @@ extern "C" {
 #define TM_MSG_SCATTERED    0x400
 #define MSG_SCATTERED       TM_MSG_SCATTERED
 
-/* Options of UDP sockets. SO_SNDBUF is the longest datagram that a non-blocking send takes (default 65,536 bytes). The
- * receive queue is bounded by bytes (SO_RCVBUF, default 1 MiB) and by frames (TM_SO_RCV_DGRAMS, default 512), since a
- * datagram of one byte holds a whole frame. */
+/* Options. SO_SNDBUF of a stream is its send queue (default 1 MiB); of a datagram socket the longest datagram that a non-blocking send takes
+ * (default 65,536 bytes). The receive queue is bounded by bytes (SO_RCVBUF: 1 MiB; a stream's begins with 128 KiB and grows to
+ * 4 MiB unless it is set) and by frames (TM_SO_RCV_DGRAMS, default 512, of a stream 1,024), since a byte may hold a whole frame. */
 #define TM_SOL_SOCKET       0xffff
 #define TM_SO_DEBUG         0x1
 #define TM_SO_ACCEPTCONN    0x2
@@ -150,7 +155,48 @@ extern "C" {
 #define TM_SO_RCVTIMEO      0x1006
 #define TM_SO_ERROR         0x1007
 #define TM_SO_TYPE          0x1008
+#define TM_SO_SNDAPPEND     0x1102 /* this and the next two are kept, without effect */
+#define TM_SO_RCVCOPY       0x1103
+#define TM_SO_SND_DGRAMS    0x1104
 #define TM_SO_RCV_DGRAMS    0x1105
+
+/* Options of streams, at the level IPPROTO_TCP. Modern defaults: SACK, window scale and timestamps are on and stay on, retransmission
+ * times follow RFC 6298. Numbers above 0x4001 are ours. */
+#define TM_TCP_NODELAY        1
+#define TM_TCP_MAXSEG         2      /* 64 to 65,495 payload bytes; to get: what is used */
+#define TM_TCP_NOPUSH         4      /* kept, without effect */
+#define TM_TCP_STDURG         8      /* the urgent pointer means the last urgent byte (RFC 1122); 0, the default: the one behind it, as others do it */
+#define TM_TCP_MAXRT          0x10   /* seconds that data, or a connection attempt, may stay unanswered; 0: the default (300), -1: for ever */
+#define TM_TCP_KEEPALIVE      0x4001 /* seconds of silence before a probe, with SO_KEEPALIVE; default 7,200 */
+#define TM_TCP_SEL_ACK        0x4002 /* this and the next three: 1 only, 0 is TM_EOPNOTSUPP */
+#define TM_TCP_WND_SCALE      0x4003
+#define TM_TCP_TS             0x4004
+#define TM_TCP_SLOW_START     0x4005
+#define TM_TCP_PUSH_ALL       0x4006 /* kept, without effect */
+#define TM_TCP_DELAY_ACK      0x4007 /* milliseconds, below 500; default 40 */
+#define TM_TCP_MAX_REXMIT     0x4008 /* kept, without effect: TCP_MAXRT bounds the time */
+#define TM_TCP_KEEPALIVE_INTV 0x4009 /* seconds between probes; default 75 */
+#define TM_TCP_KEEPALIVE_CNT  0x400a /* probes; default 9 */
+#define TM_TCP_FINWT2TIME     0x400b /* seconds that a closed socket may stay half closed; default 60 */
+#define TM_TCP_2MSLTIME       0x400c /* this and the rest are kept, without effect */
+#define TM_TCP_RTO_DEF        0x400d
+#define TM_TCP_RTO_MIN        0x400e
+#define TM_TCP_RTO_MAX        0x400f
+#define TM_TCP_PROBE_MIN      0x4010
+#define TM_TCP_PROBE_MAX      0x4011
+
+/* Events of tfRegisterSocketCB. */
+#define TM_CB_CONNECT_COMPLT 0x1   /* the connection that was asked for is there */
+#define TM_CB_ACCEPT         0x2   /* a connection can be accepted */
+#define TM_CB_RECV           0x4   /* data came; again, if a callback took some and left some */
+#define TM_CB_RECV_OOB       0x8   /* urgent data came */
+#define TM_CB_SEND_COMPLT    0x10  /* everything that was sent is acknowledged */
+#define TM_CB_REMOTE_CLOSE   0x20  /* the peer has finished */
+#define TM_CB_SOCKET_ERROR   0x40  /* the connection failed, or a datagram could not be delivered: tfGetSocketError, SO_ERROR */
+#define TM_CB_RESET          0x80  /* the peer reset the connection; comes with TM_CB_SOCKET_ERROR */
+#define TM_CB_CLOSE_COMPLT   0x100 /* after tfClose: everything is delivered, or never will be. The descriptor is free already */
+#define TM_CB_WRITE_READY    0x200 /* a send that was refused may be tried again */
+
 #define TM_IP_HDRINCL       2
 #define TM_IP_TOS           3
 #define TM_IP_TTL           4
@@ -189,6 +235,12 @@ typedef struct tsUserLinkLayer *ttUserLinkLayer;
 
 /* An IPv4 address in network byte order, as inet_addr gives it. */
 typedef uint32_t ttUserIpAddress;
+
+/* Callbacks on sockets: they run in a turn of the loop, in the thread that turns it. */
+typedef void (*ttUserSocketCBFunc)(int sd, int events);
+typedef void (*ttUserSocketCBParamFunc)(int sd, void *param, int events);
+/* Frees memory that tfZeroCopyUserBufferSend was given. */
+typedef void (*ttUserFreeFuncPtr)(char *userBuffer);
 
 struct tfInAddr {
     uint32_t s_addr;
@@ -343,15 +395,23 @@ ttUserMessage tfGetZeroCopyBuffer(int size, char **dataPtrPtr);
 int tfFreeZeroCopyBuffer(ttUserMessage h); /* TM_EFAULT: nothing was touched */
 
 /* All of `length` or nothing; returns `length`. Errors in the order of checking: TM_EFAULT (h), TM_EBADF, TM_EINVAL (length <= 0 or longer than
- * the buffer, a flag that is none of MSG_DONTWAIT, MSG_DONTROUTE, MSG_SCATTERED), then the address of ...SendTo (TM_EINVAL,
- * TM_EAFNOSUPPORT, TM_EADDRNOTAVAIL: port 0), TM_ESHUTDOWN, TM_ENOTCONN (TM_EISCONN: an address on a connected socket), TM_ECONNREFUSED,
- * TM_EHOSTUNREACH, TM_EMSGSIZE, TM_EACCES (broadcast), TM_EWOULDBLOCK, TM_ENOBUFS. */
+ * the buffer, a flag that is none of MSG_DONTWAIT, MSG_OOB, MSG_DONTROUTE, MSG_SCATTERED; MSG_OOB off TCP, MSG_SCATTERED on TCP), then the address of
+ * ...SendTo (TM_EINVAL, TM_EAFNOSUPPORT, TM_EADDRNOTAVAIL: port 0), TM_ESHUTDOWN (TCP: also after tfClose), TM_ENOTCONN (TM_ECONNRESET, TM_ETIMEDOUT: once first;
+ * TM_EISCONN: an address on a connected socket), TM_ECONNREFUSED, TM_EHOSTUNREACH, TM_EMSGSIZE (not blocking, and longer than the send queue), TM_EACCES (broadcast),
+ * TM_EWOULDBLOCK, TM_ENOBUFS. A blocking send on a stream of more than the whole queue waits until the queue is empty, and is taken whole. */
 int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags);
 int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct tfSockaddr *to, int toLength);
 
-/* The frame that the datagram came in; what is beyond maxLength is lost. Returns the length; 0 and a null handle for an empty datagram and
- * after shutdown. MSG_PEEK: a copy, with a handle of its own. Errors: TM_EBADF, TM_EFAULT (null pointers), TM_EINVAL (maxLength <= 0, flags),
- * TM_EOPNOTSUPP (MSG_SCATTERED), TM_ECONNREFUSED and TM_EHOSTUNREACH (once), TM_EWOULDBLOCK, TM_ENOBUFS. */
+/* `length` bytes at `userData`, somewhere in `userBuffer`, with the errors of tfZeroCopySend (TM_EFAULT: userData is null). They are copied into frames (counted), and
+ * freeFn(userBuffer), if freeFn is not null, is called once: on success, and on every error but TM_EWOULDBLOCK. */
+int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags);
+int tfZeroCopyUserBufferSendTo(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags,
+                               const struct tfSockaddr *to, int toLength);
+
+/* The frame that the datagram, or the next bytes of a stream, came in. Of a datagram, what is beyond maxLength is lost; of a stream it stays, and what is taken is then copied.
+ * Returns the length; 0 and a null handle for an empty datagram, at the end of a stream and after shutdown. MSG_PEEK: a copy, with a handle of its own. Errors: TM_EBADF, TM_EFAULT
+ * (null pointers), TM_EINVAL (maxLength <= 0, flags), TM_EOPNOTSUPP (MSG_SCATTERED), TM_ENOTCONN (TM_ECONNRESET, TM_ETIMEDOUT: once first), TM_ECONNREFUSED and TM_EHOSTUNREACH (once),
+ * TM_EWOULDBLOCK, TM_ENOBUFS. */
 int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags);
 int tfZeroCopyRecvFrom(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags, struct tfSockaddr *from, int *fromLength);
 
@@ -359,24 +419,42 @@ int tfZeroCopyRecvFrom(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLe
 
 int tfSocket(int family, int type, int protocol);
 int tfBind(int sd, const struct tfSockaddr *address, int addressLength);
-int tfListen(int sd, int backlog);
+int tfListen(int sd, int backlog); /* backlog: 1 to 4,096 */
 int tfAccept(int sd, struct tfSockaddr *address, int *addressLength);
-int tfConnect(int sd, const struct tfSockaddr *address, int addressLength); /* AF_UNSPEC: to nobody again */
+/* A stream: TM_EINPROGRESS if it may not wait (or SO_SNDTIMEO is over), then TM_EALREADY, then TM_EISCONN, or why there is no connection.
+ * A datagram socket with AF_UNSPEC: to nobody again. */
+int tfConnect(int sd, const struct tfSockaddr *address, int addressLength);
 int tfSend(int sd, const void *data, int length, int flags);
 int tfSendTo(int sd, const void *data, int length, int flags, const struct tfSockaddr *to, int toLength);
 int tfWrite(int sd, const void *data, int length);
 int tfRecv(int sd, void *data, int length, int flags);
 int tfRecvFrom(int sd, void *data, int length, int flags, struct tfSockaddr *from, int *fromLength);
 int tfRead(int sd, void *data, int length);
-int tfShutdown(int sd, int how); /* UDP: connected sockets only (TM_ENOTCONN) */
+int tfReadv(int sd, const struct iovec *vector, int count);
+int tfWritev(int sd, const struct iovec *vector, int count);
+int tfShutdown(int sd, int how); /* connected sockets only (TM_ENOTCONN) */
+/* What was sent on a stream is still delivered: until then the descriptor stays taken, sends on it are TM_ESHUTDOWN, another tfClose is TM_EALREADY, all else
+ * TM_EBADF. SO_LINGER with zero seconds, and data that nobody has read, reset the connection; with more seconds a blocking socket waits: TM_ETIMEDOUT if they are too few
+ * (delivery goes on). */
 int tfClose(int sd);
+int tfResetConnection(int sd); /* the descriptor stays, not connected. TM_EBADF, TM_EOPNOTSUPP, TM_ENOTCONN */
 int tfGetsockname(int sd, struct tfSockaddr *address, int *addressLength);
 int tfGetpeername(int sd, struct tfSockaddr *address, int *addressLength);
 int tfSetsockopt(int sd, int level, int option, const void *value, int valueLength);
 int tfGetsockopt(int sd, int level, int option, void *value, int *valueLength);
 int tfIoctl(int sd, unsigned long request, int *value);
 int tfBlockingState(int sd, int state);
-int tfGetSocketError(int sd); /* TM_EBADF for a bad descriptor */
+int tfGetSocketError(int sd); /* of its last failing call, or how its connection ended if that came later; TM_EBADF for a bad descriptor */
+
+int tfGetWaitingBytes(int sd);    /* to be received. TM_EBADF */
+int tfGetSendCompltBytes(int sd); /* sent on this connection and acknowledged, at most INT_MAX. TM_EBADF, TM_EOPNOTSUPP */
+int tfGetSendBytesLeft(int sd);   /* sent and not acknowledged yet. TM_EBADF, TM_EOPNOTSUPP */
+int tfGetOobDataOffset(int sd);   /* bytes to read before the place of the urgent byte. TM_EBADF, TM_EOPNOTSUPP, TM_ENOTCONN, TM_EINVAL (none) */
+
+/* fn is called when an event of `mask` happened, until another is registered; null or an empty mask: nobody is. What is so already is told in the next turn. fn may call the
+ * API; what would have to wait there answers TM_EWOULDBLOCK. TM_EBADF, TM_EINVAL (a bit that is no event). */
+int tfRegisterSocketCB(int sd, ttUserSocketCBFunc fn, int mask);
+int tfRegisterSocketCBParam(int sd, ttUserSocketCBParamFunc fn, void *param, int mask);
 
 /* How many are ready; 0: time is over. With a manual clock every finite time is over when nothing is left to do, and a null timeout
  * (for ever) ends with TM_EWOULDBLOCK then. Errors by tfGetLastError: TM_EINVAL, TM_EBADF, TM_EWOULDBLOCK. */
@@ -457,6 +535,10 @@ const char *tfInetNtop(int family, const void *address, char *text, int size);
 #define getpeername tfGetpeername
 #undef select
 #define select tfSelect
+#undef readv
+#define readv tfReadv
+#undef writev
+#define writev tfWritev
 #undef inet_addr
 #define inet_addr tfInetAddr
 #undef inet_aton
@@ -539,6 +621,18 @@ const char *tfInetNtop(int family, const void *address, char *text, int size);
 #define IP_ADD_MEMBERSHIP TM_IP_ADD_MEMBERSHIP
 #undef IP_DROP_MEMBERSHIP
 #define IP_DROP_MEMBERSHIP TM_IP_DROP_MEMBERSHIP
+#undef TCP_NODELAY
+#define TCP_NODELAY TM_TCP_NODELAY
+#undef TCP_MAXSEG
+#define TCP_MAXSEG TM_TCP_MAXSEG
+#undef TCP_NOPUSH
+#define TCP_NOPUSH TM_TCP_NOPUSH
+#undef TCP_STDURG
+#define TCP_STDURG TM_TCP_STDURG
+#undef TCP_MAXRT
+#define TCP_MAXRT TM_TCP_MAXRT
+#undef TCP_KEEPALIVE
+#define TCP_KEEPALIVE TM_TCP_KEEPALIVE
 #undef FIONREAD
 #define FIONREAD TM_FIONREAD
 #undef FIONBIO

@@ -27,6 +27,11 @@ fn udp_over_a_driver_that_never_completes() {
 }
 
 #[test]
+fn stream() {
+    program("stream", &[]);
+}
+
+#[test]
 fn ownership() {
     program("ownership", &[]);
 }

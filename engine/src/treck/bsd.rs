@@ -1,28 +1,31 @@
 //! The BSD-shaped calls. Each returns -1 and stores its reason on the socket (`tfGetSocketError`).
 
 use super::{
-    error::{Code, FAULT, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, UNSUPPORTED, WOULD_BLOCK},
+    error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK},
     face::{self, Face, Inside, Patience, wait_for, within},
     numbers as n,
-    sockets::{SocketId, no_network},
+    sockets::SocketId,
+    stream::{IN_PROGRESS, Phase},
     types::{AddressArg, read_address, tfSockaddr, write_address},
-    zero_copy::destination,
 };
-use crate::{buf::TxBuf, wire::udp::PAYLOAD_BYTES_MAX};
 use std::{
     ffi::{c_char, c_int, c_ulong, c_void},
     net::SocketAddrV4,
 };
 
-/// `int tfSocket(int family, int type, int protocol)`. Errors: `TM_EINVAL` before `tfStartTreck`, `TM_EAFNOSUPPORT`, `TM_EPROTONOSUPPORT` (streams and raw sockets in this version; a protocol other than
-/// UDP), `TM_ESOCKTNOSUPPORT`, `TM_EMFILE`; there is no socket to store them on: see `tfGetLastError`.
+/// Longest backlog: each connection that waits costs memory.
+const BACKLOG_MAX: c_int = 4096;
+
+/// `int tfSocket(int family, int type, int protocol)`. Errors: `TM_EINVAL` before `tfStartTreck`, `TM_EAFNOSUPPORT`, `TM_EPROTONOSUPPORT` (raw sockets in this version; a protocol that is not the type's),
+/// `TM_ESOCKTNOSUPPORT`, `TM_EMFILE`; there is no socket to store them on: see `tfGetLastError`.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfSocket(family: c_int, r#type: c_int, protocol: c_int) -> c_int {
     let face = face::enter();
     let outcome = match (family, r#type, protocol) {
         _ if !face.is_started() => Err(INVALID),
         (family, _, _) if family != n::TM_AF_INET => Err(Code(n::TM_EAFNOSUPPORT)),
-        (_, n::TM_SOCK_DGRAM, 0 | n::TM_IPPROTO_UDP) => face.open_socket(),
+        (_, n::TM_SOCK_DGRAM, 0 | n::TM_IPPROTO_UDP) => face.open_socket(None),
+        (_, n::TM_SOCK_STREAM, 0 | n::TM_IPPROTO_TCP) => face.open_socket(Some(Phase::Idle)),
         (_, n::TM_SOCK_DGRAM | n::TM_SOCK_STREAM | n::TM_SOCK_RAW, _) => Err(Code(n::TM_EPROTONOSUPPORT)),
         _ => Err(Code(n::TM_ESOCKTNOSUPPORT)),
     };
@@ -30,7 +33,7 @@ pub extern "C" fn tfSocket(family: c_int, r#type: c_int, protocol: c_int) -> c_i
 }
 
 /// Runs a call on a descriptor: 0, or -1 with the error stored.
-fn on_socket(sd: c_int, call: impl FnOnce(&mut Inside, SocketId) -> Outcome<c_int>) -> c_int {
+pub(super) fn on_socket(sd: c_int, call: impl FnOnce(&mut Inside, SocketId) -> Outcome<c_int>) -> c_int {
     let mut face = face::enter();
     let outcome = face.socket_id(sd).and_then(|id| call(&mut face, id));
     outcome.unwrap_or_else(|code| face.failed(sd, code))
@@ -52,22 +55,41 @@ pub unsafe extern "C" fn tfBind(sd: c_int, address: *const tfSockaddr, addressLe
     })
 }
 
-/// `int tfListen(int sd, int backlog)`: `TM_EOPNOTSUPP` on a datagram socket.
+/// `int tfListen(int sd, int backlog)`: at most `backlog` connections wait to be accepted or for the end of their handshake (1 to 4,096; beyond, SYN cookies answer). Not bound: at an unused port. Errors: `TM_EBADF`, `TM_EOPNOTSUPP` (a
+/// datagram socket), `TM_EINVAL` (connected), `TM_EADDRINUSE`, `TM_EADDRNOTAVAIL`.
 #[unsafe(no_mangle)]
-pub extern "C" fn tfListen(sd: c_int, _backlog: c_int) -> c_int {
-    on_socket(sd, |_, _| Err(UNSUPPORTED))
+pub extern "C" fn tfListen(sd: c_int, backlog: c_int) -> c_int {
+    on_socket(sd, |face, id| face.listen(id, backlog.clamp(1, BACKLOG_MAX) as usize).map(|()| 0))
 }
 
-/// `int tfAccept(int sd, struct sockaddr *address, int *addressLength)`: `TM_EOPNOTSUPP` on a datagram socket.
+/// `int tfAccept(int sd, struct sockaddr *address, int *addressLength)`: the oldest connection that waits, as a descriptor of its own with the listener's options and blocking state; `address` may be null. Errors: `TM_EBADF`,
+/// `TM_EOPNOTSUPP` (a datagram socket), `TM_EINVAL` (it does not listen), `TM_EFAULT`, `TM_EWOULDBLOCK` (also when `SO_RCVTIMEO` is over), `TM_EMFILE`.
 ///
 /// # Safety
-/// Nothing is read or written in this version.
+/// `address` is null or has room for `*addressLength` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfAccept(sd: c_int, _address: *mut tfSockaddr, _addressLength: *mut c_int) -> c_int {
-    on_socket(sd, |_, _| Err(UNSUPPORTED))
+pub unsafe extern "C" fn tfAccept(sd: c_int, address: *mut tfSockaddr, addressLength: *mut c_int) -> c_int {
+    on_socket(sd, |face, id| {
+        if !face.is_stream(id)? {
+            return Err(UNSUPPORTED);
+        }
+        if !address.is_null() && addressLength.is_null() {
+            return Err(FAULT);
+        }
+        let patience = within(face, face.with_socket(id, |socket| socket.rx_patience(0))?);
+        let (new, remote) = wait_for(face, patience, |face| face.accept(id))?;
+        if !address.is_null() {
+            // SAFETY: the caller's promise, and not null.
+            let _ = unsafe { write_address(remote, address, addressLength) };
+        }
+        Ok(new)
+    })
 }
 
-/// `int tfConnect(int sd, const struct sockaddr *address, int addressLength)`: from now on the socket sends to that peer and hears only it. `AF_UNSPEC`: to nobody again. Errors: `TM_EBADF`, `TM_EFAULT`, `TM_EINVAL`,
+/// `int tfConnect(int sd, const struct sockaddr *address, int addressLength)`. A stream: makes a connection, and waits for it if it blocks. Errors: `TM_EBADF`, `TM_EFAULT`, `TM_EINVAL`, `TM_EAFNOSUPPORT`, `TM_EOPNOTSUPP` (it listens), `TM_EALREADY` (it is being made),
+/// `TM_EISCONN`, how the last one failed (once), `TM_EADDRNOTAVAIL` (port 0), `TM_EHOSTUNREACH`, `TM_EADDRINUSE`, `TM_ENOBUFS`; `TM_EINPROGRESS` if it may not wait, or `SO_SNDTIMEO` is over; `TM_ECONNREFUSED`, `TM_ETIMEDOUT`.
+///
+/// A datagram socket: from now on it sends to that peer and hears only it. `AF_UNSPEC`: to nobody again. Errors: `TM_EBADF`, `TM_EFAULT`, `TM_EINVAL`,
 /// `TM_EAFNOSUPPORT`, `TM_EADDRNOTAVAIL` (port 0), `TM_EHOSTUNREACH`, `TM_EADDRINUSE` (another socket has the same pair).
 ///
 /// # Safety
@@ -80,186 +102,31 @@ pub unsafe extern "C" fn tfConnect(sd: c_int, address: *const tfSockaddr, addres
             AddressArg::V4(remote) => Some(remote),
             AddressArg::Unspecified => None,
         };
+        if face.is_stream(id)? {
+            return connect(face, id, remote.ok_or(Code(n::TM_EAFNOSUPPORT))?).map(|()| 0);
+        }
         face.connect_socket(id, remote).map(|()| 0)
     })
 }
 
-/// `int tfSend(int sd, const void *data, int length, int flags)`: copies (counted). On a datagram socket the order of errors is that of `tfZeroCopySend`, with `TM_EFAULT` for a null pointer.
-///
-/// # Safety
-/// `data` is null or points to `length` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfSend(sd: c_int, data: *const c_void, length: c_int, flags: c_int) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { send(sd, data, length, flags, || Ok(None)) }
-}
-
-/// `int tfSendTo(int sd, const void *data, int length, int flags, const struct sockaddr *to, int toLength)`. A null `to` means the connected peer; on a connected socket an address is `TM_EISCONN`.
-///
-/// # Safety
-/// `data` is null or points to `length` bytes, `to` is null or points to `toLength` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfSendTo(
-    sd: c_int,
-    data: *const c_void,
-    length: c_int,
-    flags: c_int,
-    to: *const tfSockaddr,
-    toLength: c_int,
-) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { send(sd, data, length, flags, || destination(to, toLength)) }
-}
-
-/// `int tfWrite(int sd, const void *data, int length)`: `tfSend` without flags.
-///
-/// # Safety
-/// As [`tfSend`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfWrite(sd: c_int, data: *const c_void, length: c_int) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { send(sd, data, length, 0, || Ok(None)) }
-}
-
-/// # Safety
-/// `data` is null or points to `length` bytes.
-unsafe fn send(
-    sd: c_int,
-    data: *const c_void,
-    length: c_int,
-    flags: c_int,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
-) -> c_int {
-    on_socket(sd, |face, id| {
-        let len = usize::try_from(length).map_err(|_| INVALID)?;
-        if data.is_null() && len > 0 {
-            return Err(FAULT);
-        }
-        if flags & n::TM_MSG_OOB != 0 {
-            return Err(UNSUPPORTED);
-        }
-        if flags & !(n::TM_MSG_DONTWAIT | n::TM_MSG_DONTROUTE) != 0 {
-            return Err(INVALID);
-        }
-        let to = to()?;
-        let bytes = if len == 0 || len > PAYLOAD_BYTES_MAX {
-            &[]
-        } else {
-            // SAFETY: not null, and the caller says that `length` bytes are there; they do not change during the call.
-            unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }
-        };
-        let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
-        // Connected or not is found out before the length, as on the zero-copy calls.
-        if to.is_none() && face.endpoints(id)?.1.is_none() {
-            return Err(Code(n::TM_ENOTCONN));
-        }
-        if len > PAYLOAD_BYTES_MAX {
-            return Err(MESSAGE_SIZE);
-        }
-        let mut buf = Some(copy_of(face, bytes)?);
-        wait_for(face, patience, |face| face.send_buffer(id, &mut buf, to, flags, patience))?;
-        Ok(length)
-    })
-}
-
-/// A buffer with a copy of `bytes`.
-fn copy_of(face: &Inside, bytes: &[u8]) -> Outcome<TxBuf> {
-    let copy = || {
-        face.with_stack(|stack| {
-            let mut buf = stack.pool().alloc_contiguous(bytes.len()).ok_or(NO_BUFFERS)?;
-            buf.put_slice(bytes).map_err(|_| NO_BUFFERS)?;
-            stack.counters.bytes_copied_tx += bytes.len() as u64;
-            Ok(buf)
-        })
-        .map_err(no_network)?
-    };
-    let copied = copy();
-    if copied.is_err() && !face.is_nested() {
-        // Sent frames may be done with.
-        face.turn();
-        return copy();
+fn connect(face: &mut Inside, id: SocketId, remote: SocketAddrV4) -> Outcome<()> {
+    let begun = face.begin_connect(id, remote);
+    if begun != Err(IN_PROGRESS) {
+        return begun;
     }
-    copied
-}
-
-/// `int tfRecv(int sd, void *data, int length, int flags)`: copies (counted) the oldest datagram; what does not fit is lost. 0 after `shutdown(SHUT_RD)`. Errors: `TM_EBADF`, `TM_EFAULT`, `TM_EINVAL`, `TM_EOPNOTSUPP` (`MSG_OOB`),
-/// `TM_ECONNREFUSED` and `TM_EHOSTUNREACH` (once, connected sockets), `TM_EWOULDBLOCK`.
-///
-/// # Safety
-/// `data` is null or has room for `length` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfRecv(sd: c_int, data: *mut c_void, length: c_int, flags: c_int) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { recv(sd, data, length, flags, None) }
-}
-
-/// `int tfRecvFrom(int sd, void *data, int length, int flags, struct sockaddr *from, int *fromLength)`: the same, and says who sent it; `from` may be null.
-///
-/// # Safety
-/// `data` is null or has room for `length` bytes, `from` is null or has room for `*fromLength`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfRecvFrom(
-    sd: c_int,
-    data: *mut c_void,
-    length: c_int,
-    flags: c_int,
-    from: *mut tfSockaddr,
-    fromLength: *mut c_int,
-) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { recv(sd, data, length, flags, (!from.is_null()).then_some((from, fromLength))) }
-}
-
-/// `int tfRead(int sd, void *data, int length)`: `tfRecv` without flags.
-///
-/// # Safety
-/// As [`tfRecv`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfRead(sd: c_int, data: *mut c_void, length: c_int) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { recv(sd, data, length, 0, None) }
-}
-
-/// # Safety
-/// As [`tfRecvFrom`].
-unsafe fn recv(
-    sd: c_int,
-    data: *mut c_void,
-    length: c_int,
-    flags: c_int,
-    from: Option<(*mut tfSockaddr, *mut c_int)>,
-) -> c_int {
-    on_socket(sd, |face, id| {
-        let len = usize::try_from(length).map_err(|_| INVALID)?;
-        if (data.is_null() && len > 0) || from.is_some_and(|(_, length)| length.is_null()) {
-            return Err(FAULT);
-        }
-        if flags & n::TM_MSG_OOB != 0 {
-            return Err(UNSUPPORTED);
-        }
-        if flags & !(n::TM_MSG_DONTWAIT | n::TM_MSG_PEEK) != 0 {
-            return Err(INVALID);
-        }
-        let patience = within(face, face.with_socket(id, |socket| socket.rx_patience(flags))?);
-        let (bytes, sender) = wait_for(face, patience, |face| {
-            let to = if len == 0 {
-                &mut []
-            } else {
-                // A datagram is no longer than this: an application that says INT_MAX need not have it. `length` bytes are the caller's promise.
-                // SAFETY: not null; nobody else uses them during the call; this slice ends before the attempt does.
-                unsafe { std::slice::from_raw_parts_mut(data.cast::<u8>(), len.min(PAYLOAD_BYTES_MAX)) }
-            };
-            face.recv_copy(id, to, flags & n::TM_MSG_PEEK != 0)
-        })?;
-        if let (Some((from, from_length)), Some(sender)) = (from, sender) {
-            // SAFETY: the caller's variables; the length is not null.
-            unsafe { write_address(sender, from, from_length) }?;
-        }
-        Ok(bytes as c_int)
+    let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(0))?);
+    face.after_send(patience);
+    if patience == Patience::None {
+        return begun;
+    }
+    wait_for(face, patience, |face| face.connect_result(id)).map_err(|code| {
+        // It goes on without us.
+        if code == WOULD_BLOCK { IN_PROGRESS } else { code }
     })
 }
 
-/// `int tfShutdown(int sd, int how)`. A datagram socket must be connected (`TM_ENOTCONN`); afterwards sends are refused with `TM_ESHUTDOWN`, receives return 0.
+/// `int tfShutdown(int sd, int how)`. Afterwards sends are refused with `TM_ESHUTDOWN` (`SHUT_WR`: a stream's peer reads the end after what was sent), receives return 0 (`SHUT_RD`: what comes is thrown away). Errors: `TM_EBADF`, `TM_EINVAL`,
+/// `TM_ENOTCONN`; a reset or time-out that was not told yet.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfShutdown(sd: c_int, how: c_int) -> c_int {
     on_socket(sd, |face, id| {
@@ -269,27 +136,58 @@ pub extern "C" fn tfShutdown(sd: c_int, how: c_int) -> c_int {
             n::TM_SHUT_RDWR => (true, true),
             _ => return Err(INVALID),
         };
-        face.endpoints(id)?.1.ok_or(Code(n::TM_ENOTCONN))?;
-        face.with_socket(id, |socket| {
-            socket.shut_rd |= rd;
-            socket.shut_wr |= wr;
-        })?;
+        if face.is_stream(id)? {
+            face.shutdown_stream(id, rd, wr)?;
+            face.after_send(within(face, face.with_socket(id, |socket| socket.tx_patience(0))?));
+        } else {
+            face.endpoints(id)?.1.ok_or(Code(n::TM_ENOTCONN))?;
+            face.with_socket(id, |socket| {
+                socket.shut_rd |= rd;
+                socket.shut_wr |= wr;
+            })?;
+        }
         face::BEDROOM.ring();
         Ok(0)
     })
 }
 
-/// `int tfClose(int sd)`: closes it; what it had received is freed, and who waits in a call on it gets `TM_EBADF`. A second close: `TM_EBADF`.
+/// `int tfClose(int sd)`: closes it; what it had received is freed, and who waits in a call on it gets `TM_EBADF`. What was sent on a stream is still delivered: until then, or until that has failed, the descriptor stays taken, sends on it are `TM_ESHUTDOWN`, another
+/// `tfClose` is `TM_EALREADY`, all else `TM_EBADF`; then `TM_CB_CLOSE_COMPLT` tells. `SO_LINGER` with zero seconds, and data that nobody has read, reset the connection. With more seconds a blocking socket waits for so long: `TM_ETIMEDOUT` if that is not enough; delivery goes on.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfClose(sd: c_int) -> c_int {
     on_socket(sd, |face, id| {
-        face.close_socket(id)?;
+        if !face.is_stream(id)? {
+            face.close_datagram(id)?;
+            face::BEDROOM.ring();
+            return Ok(0);
+        }
+        let (patience, linger) = face.with_socket(id, |socket| (socket.tx_patience(0), socket.options.linger))?;
+        let closed = face.close_stream(id)?;
+        face.after_send(within(face, patience));
+        face::BEDROOM.ring();
+        if let Some(time) = linger
+            && !closed
+            && within(face, patience) != Patience::None
+        {
+            let gone = |face: &Face| if face.is_closing(id) { Err(WOULD_BLOCK) } else { Ok(()) };
+            wait_for(face, Patience::For(time), gone).map_err(|_| Code(n::TM_ETIMEDOUT))?;
+        }
+        Ok(0)
+    })
+}
+
+/// `int tfResetConnection(int sd)`: resets the stream's connection; what was not delivered is lost, and so is what was not received. The descriptor stays, not connected: close it, or connect again. Errors: `TM_EBADF`, `TM_EOPNOTSUPP` (a datagram socket), `TM_ENOTCONN`.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfResetConnection(sd: c_int) -> c_int {
+    on_socket(sd, |face, id| {
+        face.reset_stream(id)?;
+        face.after_send(within(face, face.with_socket(id, |socket| socket.tx_patience(0))?));
         face::BEDROOM.ring();
         Ok(0)
     })
 }
 
-/// `int tfGetSocketError(int sd)`: the reason of the socket's last failing call; `TM_EBADF` for a bad descriptor.
+/// `int tfGetSocketError(int sd)`: the reason of the socket's last failing call, or how its connection ended if that came later; `TM_EBADF` for a bad descriptor.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfGetSocketError(sd: c_int) -> c_int {
     let face = face::enter();
@@ -297,7 +195,7 @@ pub extern "C" fn tfGetSocketError(sd: c_int) -> c_int {
     error.unwrap_or_else(|code| code.0)
 }
 
-/// `int tfIoctl(int sd, unsigned long request, int *value)`: `FIONBIO` (non-blocking if `*value` is not 0), `FIONREAD` (bytes that wait). `SIOCATMARK` is for streams: `TM_EOPNOTSUPP`; others: `TM_EINVAL`.
+/// `int tfIoctl(int sd, unsigned long request, int *value)`: `FIONBIO` (non-blocking if `*value` is not 0), `FIONREAD` (bytes that wait), `SIOCATMARK` (streams only, else `TM_EOPNOTSUPP`: 1 if reading has come to the urgent mark). Others: `TM_EINVAL`.
 ///
 /// # Safety
 /// `value` is null or points to an int.
@@ -319,7 +217,11 @@ pub unsafe extern "C" fn tfIoctl(sd: c_int, request: c_ulong, value: *mut c_int)
                 // SAFETY: as above.
                 unsafe { value.write_unaligned(waiting) };
             }
-            n::TM_SIOCATMARK => return Err(UNSUPPORTED),
+            n::TM_SIOCATMARK => {
+                let at_mark = face.bytes_to_mark(id)? == Some(0);
+                // SAFETY: as above.
+                unsafe { value.write_unaligned(at_mark.into()) };
+            }
             _ => return Err(INVALID),
         }
         Ok(0)
@@ -327,9 +229,40 @@ pub unsafe extern "C" fn tfIoctl(sd: c_int, request: c_ulong, value: *mut c_int)
 }
 
 fn waiting_bytes(face: &Face, id: SocketId) -> Outcome<c_int> {
+    if face.is_stream(id)? {
+        return Ok(saturated(face.stream_bytes(id)?.0));
+    }
     let Some(udp) = face.with_socket(id, |socket| socket.udp)? else { return Ok(0) };
     let bytes = face.with_stack(|stack| stack.udp_socket(udp).map_or(0, |socket| socket.queued().1))?;
-    Ok(c_int::try_from(bytes).unwrap_or(c_int::MAX))
+    Ok(saturated(bytes as u64))
+}
+
+fn saturated(bytes: u64) -> c_int {
+    c_int::try_from(bytes).unwrap_or(c_int::MAX)
+}
+
+/// `int tfGetWaitingBytes(int sd)`: bytes that wait to be received. `TM_EBADF`.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfGetWaitingBytes(sd: c_int) -> c_int {
+    on_socket(sd, |face, id| waiting_bytes(face, id))
+}
+
+/// `int tfGetSendCompltBytes(int sd)`: bytes sent on the stream's connection that the peer has acknowledged, at most `INT_MAX`. `TM_EBADF`, `TM_EOPNOTSUPP` (a datagram socket).
+#[unsafe(no_mangle)]
+pub extern "C" fn tfGetSendCompltBytes(sd: c_int) -> c_int {
+    on_socket(sd, |face, id| face.stream_bytes(id).map(|(_, complete, _)| saturated(complete)))
+}
+
+/// `int tfGetSendBytesLeft(int sd)`: bytes sent on the stream's connection that the peer has not acknowledged yet. `TM_EBADF`, `TM_EOPNOTSUPP` (a datagram socket).
+#[unsafe(no_mangle)]
+pub extern "C" fn tfGetSendBytesLeft(sd: c_int) -> c_int {
+    on_socket(sd, |face, id| face.stream_bytes(id).map(|(.., left)| saturated(left)))
+}
+
+/// `int tfGetOobDataOffset(int sd)`: bytes to read before the place of the urgent byte. `TM_EBADF`, `TM_EOPNOTSUPP` (a datagram socket), `TM_ENOTCONN`, `TM_EINVAL` (there is none ahead).
+#[unsafe(no_mangle)]
+pub extern "C" fn tfGetOobDataOffset(sd: c_int) -> c_int {
+    on_socket(sd, |face, id| face.bytes_to_mark(id)?.map(|bytes| saturated(bytes as u64)).ok_or(INVALID))
 }
 
 /// `int tfBlockingState(int sd, int state)`: `TM_BLOCKING_ON` or `TM_BLOCKING_OFF`; else `TM_EINVAL`.

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   any thread ─► enter() ─► Face { sockets, messages, interfaces, stack }   one thread at a time, see `gate`
-//!   turn:  reap → refill → receive (driver functions run) → ingress → timers → transmit (driver functions run) → kick
+//!   turn:  reap → refill → receive (driver functions run) → ingress → timers → events (callbacks run) → flush → transmit (driver functions run) → kick
 //! ```
 //!
 //! Everything is in cells: a driver's function that runs within a turn may call the API again, and finds what the turn uses borrowed. Such a call answers
-//! `TM_EWOULDBLOCK` and changes nothing.
+//! `TM_EWOULDBLOCK` and changes nothing. Callbacks run with nothing borrowed: every call works there that need not wait.
 
 use super::{
     error::{Code, Outcome, WOULD_BLOCK},
@@ -14,7 +14,7 @@ use super::{
     interface::Interface,
     messages::MessageTable,
     numbers as n,
-    sockets::SocketTable,
+    sockets::{SocketId, SocketTable},
 };
 use crate::{
     buf::Pool,
@@ -36,6 +36,8 @@ const RX_BURST: usize = 64;
 const TIMER_ROUNDS_MAX: usize = 256;
 /// Longest sleep of a blocked call: bounds how late it notices what nobody rings for.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Shortest sleep, when what can be done at once waits for a device that does not say when it is ready.
+const SLEEP_MIN: Duration = Duration::from_micros(100);
 /// Longest sleep while there is a driver that has never called `tfNotifyReceiveInterfaceIsr`: it has to be asked.
 const SLEEP_UNNOTIFIED_MAX: Duration = Duration::from_millis(1);
 
@@ -52,6 +54,10 @@ pub(super) struct Face {
     pub(super) interfaces: RefCell<Vec<Rc<Interface>>>,
     pub(super) sockets: RefCell<SocketTable>,
     pub(super) messages: RefCell<MessageTable>,
+    /// Events are being told: what a callback's own calls bring waits.
+    pub(super) telling: Cell<bool>,
+    /// Sockets whose application has registered for what may be so already.
+    pub(super) late: RefCell<Vec<SocketId>>,
 }
 
 static FACE: Gate<Face> = Gate::new(Face {
@@ -65,6 +71,8 @@ static FACE: Gate<Face> = Gate::new(Face {
     interfaces: RefCell::new(Vec::new()),
     sockets: RefCell::new(SocketTable::new()),
     messages: RefCell::new(MessageTable::new()),
+    telling: Cell::new(false),
+    late: RefCell::new(Vec::new()),
 });
 
 pub(super) static BEDROOM: Bedroom = Bedroom::new();
@@ -175,6 +183,7 @@ impl Face {
         let mut worked =
             self.each_interface(|interface| self.pull(interface, now) | self.handle_received(interface, now));
         worked |= self.with_stack(|stack| stack.poll_timers(now)).unwrap_or(0) > 0;
+        worked |= self.tell();
         worked |= self.flush(now);
         if worked {
             BEDROOM.ring();
@@ -202,12 +211,7 @@ impl Face {
         if received.is_empty() {
             return false;
         }
-        self.with_stack(|stack| {
-            stack.ingress(now, id, &mut received);
-            // Nobody listens yet: sockets are looked at. Drained, so that the list stays short.
-            while stack.next_event().is_some() {}
-        })
-        .is_ok()
+        self.with_stack(|stack| stack.ingress(now, id, &mut received)).is_ok()
     }
 
     /// Fires what is due, again until nothing is.
@@ -218,12 +222,17 @@ impl Face {
                 break;
             }
         }
+        self.tell();
         self.flush(now);
         BEDROOM.ring();
     }
 
     /// Hands what is to be sent to the ports; true if there was anything.
     pub(super) fn flush(&self, now: Instant) -> bool {
+        let _ = self.with_stack(|stack| {
+            stack.set_now(now);
+            stack.flush();
+        });
         self.each_interface(|interface| {
             let Some(id) = interface.id.get() else { return false };
             let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
@@ -231,7 +240,6 @@ impl Face {
             let sent = self.with_stack(|stack| {
                 let sent = link.port().transmit(now, stack.egress(id));
                 stack.egress_drained(id);
-                while stack.next_event().is_some() {}
                 sent
             });
             link.complete_for_quiet_driver(interface);
@@ -250,6 +258,15 @@ impl Face {
                 }
             }
         })
+    }
+
+    /// What follows a call that gave a stream something to send: a blocking caller may never call anything else, a user driver is fed at once, and all else goes with the next turn.
+    pub(super) fn after_send(&self, patience: Patience) {
+        if patience != Patience::None {
+            self.turn();
+        } else if self.is_eager() {
+            self.flush(self.now());
+        }
     }
 
     /// When the next timer is due.
@@ -283,7 +300,7 @@ impl Face {
             false
         });
         if let Some(deadline) = self.next_deadline() {
-            at_most = at_most.min(deadline.saturating_since(self.now()));
+            at_most = at_most.min(deadline.saturating_since(self.now()).max(SLEEP_MIN));
         }
         (fds, at_most)
     }

@@ -1,11 +1,12 @@
 //! The C face: a Treck-style zero-copy socket API over the engine, for programs in C. `include/trsocket.h` is its other half, with the reference of every call.
 //!
 //! ```text
-//!   trsocket.h ─► bsd, zero_copy, select, options, inet     calls on sockets and buffers
+//!   trsocket.h ─► bsd, transfer, zero_copy, select, options, inet     calls on sockets and buffers
+//!              ─► events                                    calls back
 //!              ─► start, turning                            interfaces, routes, the loop, the clock
 //!                    │
 //!                    ▼
-//!                  face      sockets, messages, interfaces, the stack: all behind one gate
+//!                  face      sockets, streams, messages, interfaces, the stack: all behind one gate
 //!                    ▼
 //!                  interface ─► xdp (a Linux interface by its name) or driver (the application's functions)
 //! ```
@@ -20,6 +21,7 @@
 pub mod bsd;
 mod driver;
 pub mod error;
+pub mod events;
 mod face;
 mod gate;
 pub mod inet;
@@ -28,8 +30,11 @@ mod messages;
 pub mod numbers;
 mod options;
 mod select;
+mod settings;
 mod sockets;
 pub mod start;
+mod stream;
+pub mod transfer;
 pub mod turning;
 pub mod types;
 #[cfg(feature = "af-xdp")]

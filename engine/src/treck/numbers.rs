@@ -26,10 +26,10 @@ numbers! {
     TM_EEXIST = 217, "It is there already.";
     TM_EINVAL = 222, "An argument out of its range, or a call at the wrong time.";
     TM_EMFILE = 224, "Too many sockets.";
-    TM_EPIPE = 232, "Reserved for streams.";
+    TM_EPIPE = 232, "Not used: `TM_ESHUTDOWN`, `TM_ECONNRESET` and `TM_ENOTCONN` say more.";
     TM_EWOULDBLOCK = 235, "It would have to wait, and may not.";
     TM_EAGAIN = 235, "The same.";
-    TM_EINPROGRESS = 236, "Reserved for streams.";
+    TM_EINPROGRESS = 236, "The connection is being made.";
     TM_EALREADY = 237, "It has been done, or is being done.";
     TM_ENOTSOCK = 238, "Not a socket.";
     TM_EDESTADDRREQ = 239, "No destination was given.";
@@ -45,23 +45,23 @@ numbers! {
     TM_EADDRNOTAVAIL = 249, "No interface has the address, or no port is free.";
     TM_ENETDOWN = 250, "No interface is open.";
     TM_ENETUNREACH = 251, "No route to the network.";
-    TM_ENETRESET = 252, "Reserved for streams.";
-    TM_ECONNABORTED = 253, "Reserved for streams.";
-    TM_ECONNRESET = 254, "Reserved for streams.";
+    TM_ENETRESET = 252, "Not used.";
+    TM_ECONNABORTED = 253, "Not used.";
+    TM_ECONNRESET = 254, "The peer reset the connection; told once.";
     TM_ENOBUFS = 255, "No frame is free.";
     TM_EISCONN = 256, "The socket is connected.";
     TM_ENOTCONN = 257, "The socket is not connected.";
     TM_ESHUTDOWN = 258, "The socket was shut down for sending.";
     TM_ETOOMANYREFS = 259, "Too many references.";
-    TM_ETIMEDOUT = 260, "Reserved for streams.";
-    TM_ECONNREFUSED = 261, "An ICMP port unreachable came back.";
+    TM_ETIMEDOUT = 260, "The peer did not answer, told once; or lingering took too long.";
+    TM_ECONNREFUSED = 261, "Nobody listens there.";
     TM_EHOSTDOWN = 264, "The host is down.";
     TM_EHOSTUNREACH = 265, "No route, or the next hop never answered.";
 
     TM_AF_UNSPEC = 0, "No family: disconnects a datagram socket.";
     TM_AF_INET = 2, "IPv4.";
     TM_AF_INET6 = 24, "IPv6: refused in this version.";
-    TM_SOCK_STREAM = 1, "TCP: refused in this version.";
+    TM_SOCK_STREAM = 1, "TCP.";
     TM_SOCK_DGRAM = 2, "UDP.";
     TM_SOCK_RAW = 3, "Raw IP: refused in this version.";
 
@@ -74,22 +74,59 @@ numbers! {
 
     TM_SOL_SOCKET = 0xffff, "Option level: the socket.";
     TM_SO_DEBUG = 0x1, "Kept, without effect.";
-    TM_SO_ACCEPTCONN = 0x2, "Reserved for streams.";
-    TM_SO_REUSEADDR = 0x4, "Kept, without effect on datagram sockets.";
-    TM_SO_KEEPALIVE = 0x8, "Reserved for streams.";
+    TM_SO_ACCEPTCONN = 0x2, "The socket listens.";
+    TM_SO_REUSEADDR = 0x4, "A stream may be bound to a port that another is bound to; without effect on datagram sockets.";
+    TM_SO_KEEPALIVE = 0x8, "Silent connections are probed.";
     TM_SO_DONTROUTE = 0x10, "Only to hosts on the link.";
     TM_SO_BROADCAST = 0x20, "May send to broadcast addresses.";
-    TM_SO_LINGER = 0x80, "Reserved for streams.";
-    TM_SO_OOBINLINE = 0x100, "Reserved for streams.";
-    TM_SO_SNDBUF = 0x1001, "Longest datagram a non-blocking send takes, in bytes.";
+    TM_SO_LINGER = 0x80, "How closing treats what is not delivered (`struct linger`).";
+    TM_SO_OOBINLINE = 0x100, "The urgent byte stays in the stream.";
+    TM_SO_SNDBUF = 0x1001, "Send queue of a stream, longest datagram that a non-blocking send takes, in bytes.";
     TM_SO_RCVBUF = 0x1002, "Room of the receive queue, in bytes.";
-    TM_SO_SNDLOWAT = 0x1003, "Reserved for streams.";
-    TM_SO_RCVLOWAT = 0x1004, "Reserved for streams.";
+    TM_SO_SNDLOWAT = 0x1003, "Room that `tfSelect` asks of a stream, in bytes.";
+    TM_SO_RCVLOWAT = 0x1004, "Received bytes that `tfSelect` asks of a stream.";
     TM_SO_SNDTIMEO = 0x1005, "How long a send may block (`struct timeval`; zero: for ever).";
     TM_SO_RCVTIMEO = 0x1006, "How long a receive may block.";
     TM_SO_ERROR = 0x1007, "The error that the network reported; reading it clears it.";
     TM_SO_TYPE = 0x1008, "The socket's type.";
+    TM_SO_SNDAPPEND = 0x1102, "Kept, without effect.";
+    TM_SO_RCVCOPY = 0x1103, "Kept, without effect: received frames are never copied.";
+    TM_SO_SND_DGRAMS = 0x1104, "Kept, without effect.";
     TM_SO_RCV_DGRAMS = 0x1105, "Room of the receive queue, in frames.";
+
+    TM_TCP_NODELAY = 1, "Small segments go out at once.";
+    TM_TCP_MAXSEG = 2, "Largest segment, in payload bytes.";
+    TM_TCP_NOPUSH = 4, "Kept, without effect.";
+    TM_TCP_STDURG = 8, "The urgent pointer means the last urgent byte (RFC 1122) and not the one behind it.";
+    TM_TCP_MAXRT = 0x10, "How long data may stay unanswered, in seconds; 0: the default, -1: for ever.";
+    TM_TCP_KEEPALIVE = 0x4001, "Silence before the first keep-alive probe, in seconds.";
+    TM_TCP_SEL_ACK = 0x4002, "SACK: on.";
+    TM_TCP_WND_SCALE = 0x4003, "Window scale: on.";
+    TM_TCP_TS = 0x4004, "Timestamps: on.";
+    TM_TCP_SLOW_START = 0x4005, "Slow start: on.";
+    TM_TCP_PUSH_ALL = 0x4006, "Kept, without effect.";
+    TM_TCP_DELAY_ACK = 0x4007, "How long an acknowledgment may wait, in milliseconds.";
+    TM_TCP_MAX_REXMIT = 0x4008, "Kept, without effect: `TM_TCP_MAXRT` bounds the time.";
+    TM_TCP_KEEPALIVE_INTV = 0x4009, "Between keep-alive probes, in seconds.";
+    TM_TCP_KEEPALIVE_CNT = 0x400a, "Unanswered keep-alive probes before the connection is given up.";
+    TM_TCP_FINWT2TIME = 0x400b, "How long a closed socket may stay half closed, in seconds.";
+    TM_TCP_2MSLTIME = 0x400c, "Kept, without effect.";
+    TM_TCP_RTO_DEF = 0x400d, "Kept, without effect.";
+    TM_TCP_RTO_MIN = 0x400e, "Kept, without effect.";
+    TM_TCP_RTO_MAX = 0x400f, "Kept, without effect.";
+    TM_TCP_PROBE_MIN = 0x4010, "Kept, without effect.";
+    TM_TCP_PROBE_MAX = 0x4011, "Kept, without effect.";
+
+    TM_CB_CONNECT_COMPLT = 0x1, "The connection that was asked for is there.";
+    TM_CB_ACCEPT = 0x2, "A connection can be accepted.";
+    TM_CB_RECV = 0x4, "Data can be received.";
+    TM_CB_RECV_OOB = 0x8, "Urgent data came.";
+    TM_CB_SEND_COMPLT = 0x10, "All that was sent is acknowledged.";
+    TM_CB_REMOTE_CLOSE = 0x20, "The peer has finished.";
+    TM_CB_SOCKET_ERROR = 0x40, "The connection failed, or the network reported an error.";
+    TM_CB_RESET = 0x80, "The peer reset the connection.";
+    TM_CB_CLOSE_COMPLT = 0x100, "All that was sent before `tfClose` is delivered, or never will be; the descriptor is free.";
+    TM_CB_WRITE_READY = 0x200, "A send that was refused may be tried again.";
 
     TM_IP_HDRINCL = 2, "Reserved for raw sockets.";
     TM_IP_TOS = 3, "Type of service of what is sent.";
@@ -101,7 +138,7 @@ numbers! {
 
     TM_FIONREAD = 0x4004_667f_u32, "Bytes that wait to be received.";
     TM_FIONBIO = 0x8004_667e_u32, "Non-blocking or not.";
-    TM_SIOCATMARK = 0x4004_7307_u32, "Reserved for streams.";
+    TM_SIOCATMARK = 0x4004_7307_u32, "Reading has come to the urgent mark.";
 
     TM_SHUT_RD = 0, "No more receiving.";
     TM_SHUT_WR = 1, "No more sending.";

@@ -1,25 +1,39 @@
-//! Socket options of UDP sockets.
+//! Socket options.
 //!
 //! | level | option | value |
 //! |---|---|---|
-//! | `SOL_SOCKET` | `SO_BROADCAST SO_DONTROUTE SO_REUSEADDR SO_DEBUG` | int, 0 or not |
-//! | | `SO_SNDBUF SO_RCVBUF TM_SO_RCV_DGRAMS` | int > 0 |
+//! | `SOL_SOCKET` | `SO_BROADCAST SO_DONTROUTE SO_REUSEADDR SO_KEEPALIVE SO_OOBINLINE` | int, 0 or not |
+//! | | `SO_SNDBUF SO_RCVBUF TM_SO_RCV_DGRAMS SO_SNDLOWAT SO_RCVLOWAT` | int > 0 |
 //! | | `SO_SNDTIMEO SO_RCVTIMEO` | `struct timeval` |
-//! | | `SO_ERROR SO_TYPE` | int, to get only |
+//! | | `SO_LINGER` | `struct linger`, seconds |
+//! | | `SO_ERROR SO_TYPE SO_ACCEPTCONN` | int, to get only |
 //! | `IPPROTO_IP` | `IP_TTL` (1 to 255), `IP_TOS` (0 to 255) | int |
+//! | `IPPROTO_TCP` (streams) | `TCP_NODELAY TCP_STDURG` | int, 0 or not |
+//! | | `TCP_MAXSEG` (64 to 65,495; to get: what is used), `TCP_MAXRT` (s), `TCP_KEEPALIVE`, `TM_TCP_KEEPALIVE_INTV` (s), `TM_TCP_KEEPALIVE_CNT`, `TM_TCP_FINWT2TIME` (s), `TM_TCP_DELAY_ACK` (0 to 499 ms) | int |
+//! | | `TM_TCP_SEL_ACK TM_TCP_WND_SCALE TM_TCP_TS TM_TCP_SLOW_START` | int: 1; 0 is `TM_EOPNOTSUPP` |
+//! | `SOL_SOCKET`, `IPPROTO_TCP` | those of [`HINTS`](super::settings::HINTS) | int: kept, without effect |
 //!
-//! Multicast options: `TM_EOPNOTSUPP` in this version. All others: `TM_ENOPROTOOPT`. Null pointers: `TM_EFAULT`; a length or value out of range: `TM_EINVAL`.
+//! Multicast options: `TM_EOPNOTSUPP` in this version. All others, and those of `IPPROTO_TCP` on datagram sockets: `TM_ENOPROTOOPT`. Null pointers: `TM_EFAULT`; a length or value out of range: `TM_EINVAL`.
 
 use super::{
     error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED},
     face::Face,
     numbers as n,
-    sockets::{Options, SocketId, pending_code},
+    settings::{ALWAYS_ON, HINTS, Options},
+    sockets::{SocketId, pending_code},
+    stream::Phase,
 };
 use crate::{socket::RxLimits, time::Duration};
 use std::ffi::{c_char, c_int};
 
 const NO_OPTION: Code = Code(n::TM_ENOPROTOOPT);
+
+/// "For ever", where the engine wants a time.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// RFC 9293 section 3.8.6.3: an acknowledgment waits less than half a second.
+const DELAYED_ACK_MS_MAX: c_int = 499;
+/// Segments of fewer bytes are more header than data; of more, longer than IP carries.
+const MSS_RANGE: std::ops::RangeInclusive<c_int> = 64..=65_495;
 
 /// Changes an option.
 ///
@@ -44,9 +58,20 @@ pub(super) unsafe fn set(
         // SAFETY: as many bytes are there by the caller's promise.
         let time = duration_of(unsafe { value.cast::<libc::timeval>().read_unaligned() })?;
         *(if option == n::TM_SO_SNDTIMEO { &mut options.tx_timeout } else { &mut options.rx_timeout }) = time;
+    } else if level == n::TM_SOL_SOCKET && option == n::TM_SO_LINGER {
+        if length < size_of::<libc::linger>() as c_int {
+            return Err(INVALID);
+        }
+        // SAFETY: as many bytes are there by the caller's promise.
+        let linger = unsafe { value.cast::<libc::linger>().read_unaligned() };
+        let seconds = u64::try_from(linger.l_linger).map_err(|_| INVALID)?;
+        options.linger = (linger.l_onoff != 0).then(|| Duration::from_secs(seconds));
     } else {
         if length < size_of::<c_int>() as c_int {
             return Err(INVALID);
+        }
+        if level == n::TM_IPPROTO_TCP && !face.is_stream(id)? {
+            return Err(NO_OPTION);
         }
         // SAFETY: as many bytes are there by the caller's promise.
         set_int(&mut options, level, option, unsafe { value.cast::<c_int>().read_unaligned() })?;
@@ -61,20 +86,68 @@ fn set_int(options: &mut Options, level: c_int, option: c_int, value: c_int) -> 
         (n::TM_SOL_SOCKET, n::TM_SO_BROADCAST) => options.broadcast = value != 0,
         (n::TM_SOL_SOCKET, n::TM_SO_DONTROUTE) => options.dont_route = value != 0,
         (n::TM_SOL_SOCKET, n::TM_SO_REUSEADDR) => options.reuse_address = value != 0,
-        (n::TM_SOL_SOCKET, n::TM_SO_DEBUG) => options.debug = value != 0,
+        (n::TM_SOL_SOCKET, n::TM_SO_KEEPALIVE) => options.keepalive_on = value != 0,
+        (n::TM_SOL_SOCKET, n::TM_SO_OOBINLINE) => options.urgent_inline = value != 0,
+        (n::TM_SOL_SOCKET, n::TM_SO_RCVLOWAT) => options.rx_low_water_bytes = size()?,
+        (n::TM_SOL_SOCKET, n::TM_SO_SNDLOWAT) => options.tx_low_water_bytes = size()?,
         (n::TM_SOL_SOCKET, n::TM_SO_SNDBUF) => options.tx_bytes_max = size()?,
-        (n::TM_SOL_SOCKET, n::TM_SO_RCVBUF) => options.rx_limits = RxLimits { bytes: size()?, ..options.rx_limits },
+        (n::TM_SOL_SOCKET, n::TM_SO_RCVBUF) => {
+            options.rx_limits = RxLimits { bytes: size()?, ..options.rx_limits };
+            options.rx_bytes_fixed = true;
+        }
         (n::TM_SOL_SOCKET, n::TM_SO_RCV_DGRAMS) => {
             options.rx_limits = RxLimits { frames: size()?, ..options.rx_limits }
         }
-        (n::TM_SOL_SOCKET, n::TM_SO_ERROR | n::TM_SO_TYPE) => return Err(INVALID),
+        (n::TM_SOL_SOCKET, n::TM_SO_ERROR | n::TM_SO_TYPE | n::TM_SO_ACCEPTCONN) => return Err(INVALID),
         (n::TM_IPPROTO_IP, n::TM_IP_TTL) => {
             options.ttl = u8::try_from(value).ok().filter(|&ttl| ttl > 0).ok_or(INVALID)?;
         }
         (n::TM_IPPROTO_IP, n::TM_IP_TOS) => options.tos = u8::try_from(value).map_err(|_| INVALID)?,
-        _ => return Err(unknown(level, option)),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_NODELAY) => options.nodelay = value != 0,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_STDURG) => options.standard_urgent_pointer = value != 0,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAXSEG) => {
+            options.mss_max = u16::try_from(value).ok().filter(|_| MSS_RANGE.contains(&value)).ok_or(INVALID)?;
+        }
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAXRT) => {
+            options.user_timeout = match value {
+                0 => Options::stream().user_timeout,
+                -1 => FOR_EVER,
+                _ => seconds(value)?,
+            }
+        }
+        (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE) => options.keepalive.idle = seconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE_INTV) => options.keepalive.interval = seconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE_CNT) => {
+            options.keepalive.probes = u8::try_from(value).ok().filter(|&count| count > 0).ok_or(INVALID)?;
+        }
+        (n::TM_IPPROTO_TCP, n::TM_TCP_FINWT2TIME) => options.fin_wait2 = seconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_DELAY_ACK) => {
+            let ms = u64::try_from(value).ok().filter(|_| value <= DELAYED_ACK_MS_MAX).ok_or(INVALID)?;
+            options.delayed_ack = Duration::from_millis(ms);
+        }
+        (n::TM_IPPROTO_TCP, option) if ALWAYS_ON.contains(&option) => {
+            if value == 0 {
+                return Err(UNSUPPORTED);
+            }
+        }
+        _ => {
+            let at = hint(level, option).ok_or(unknown(level, option))?;
+            let (.., least, most) = HINTS[at];
+            if !(least..=most).contains(&value) {
+                return Err(INVALID);
+            }
+            options.hints[at] = value;
+        }
     }
     Ok(())
+}
+
+fn seconds(value: c_int) -> Outcome<Duration> {
+    u64::try_from(value).ok().filter(|&seconds| seconds > 0).map(Duration::from_secs).ok_or(INVALID)
+}
+
+fn hint(level: c_int, option: c_int) -> Option<usize> {
+    HINTS.iter().position(|&(of_level, of_option, ..)| (of_level, of_option) == (level, option))
 }
 
 /// Reads an option; `*length` becomes its size.
@@ -95,26 +168,38 @@ pub(super) unsafe fn get(
     // SAFETY: not null, the caller's variable.
     let room = unsafe { length.read_unaligned() };
     let options = face.with_socket(id, |socket| socket.options)?;
-    let timeout = match (level, option) {
-        (n::TM_SOL_SOCKET, n::TM_SO_SNDTIMEO) => Some(options.tx_timeout),
-        (n::TM_SOL_SOCKET, n::TM_SO_RCVTIMEO) => Some(options.rx_timeout),
-        _ => None,
+    let timeval = |time: Duration| libc::timeval {
+        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_usec: time.subsec_micros().into(),
     };
-    let size = if timeout.is_some() { size_of::<libc::timeval>() } else { size_of::<c_int>() } as c_int;
+    let size = match (level, option) {
+        (n::TM_SOL_SOCKET, n::TM_SO_SNDTIMEO | n::TM_SO_RCVTIMEO) => size_of::<libc::timeval>(),
+        (n::TM_SOL_SOCKET, n::TM_SO_LINGER) => size_of::<libc::linger>(),
+        _ => size_of::<c_int>(),
+    } as c_int;
     if room < size {
         return Err(INVALID);
     }
-    match timeout {
-        Some(time) => {
-            let time = libc::timeval {
-                tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-                tv_usec: time.subsec_micros().into(),
+    match (level, option) {
+        // SAFETY: there is room for it.
+        (n::TM_SOL_SOCKET, n::TM_SO_SNDTIMEO) => unsafe {
+            value.cast::<libc::timeval>().write_unaligned(timeval(options.tx_timeout));
+        },
+        // SAFETY: there is room for it.
+        (n::TM_SOL_SOCKET, n::TM_SO_RCVTIMEO) => unsafe {
+            value.cast::<libc::timeval>().write_unaligned(timeval(options.rx_timeout));
+        },
+        (n::TM_SOL_SOCKET, n::TM_SO_LINGER) => {
+            let seconds = options.linger.unwrap_or_default().as_secs();
+            let linger = libc::linger {
+                l_onoff: options.linger.is_some().into(),
+                l_linger: c_int::try_from(seconds).unwrap_or(c_int::MAX),
             };
             // SAFETY: there is room for it.
-            unsafe { value.cast::<libc::timeval>().write_unaligned(time) };
+            unsafe { value.cast::<libc::linger>().write_unaligned(linger) };
         }
-        None => {
-            let number = get_int(face, id, options, level, option)?;
+        _ => {
+            let number = get_int(face, id, &options, level, option)?;
             // SAFETY: there is room for it.
             unsafe { value.cast::<c_int>().write_unaligned(number) };
         }
@@ -124,17 +209,34 @@ pub(super) unsafe fn get(
     Ok(())
 }
 
-fn get_int(face: &Face, id: SocketId, options: Options, level: c_int, option: c_int) -> Outcome<c_int> {
+fn get_int(face: &Face, id: SocketId, options: &Options, level: c_int, option: c_int) -> Outcome<c_int> {
     let size = |size: usize| c_int::try_from(size).unwrap_or(c_int::MAX);
+    let seconds = |time: Duration| c_int::try_from(time.as_secs()).unwrap_or(c_int::MAX);
+    let stream = face.is_stream(id)?;
+    if level == n::TM_IPPROTO_TCP && !stream {
+        return Err(NO_OPTION);
+    }
     Ok(match (level, option) {
         (n::TM_SOL_SOCKET, n::TM_SO_BROADCAST) => options.broadcast.into(),
         (n::TM_SOL_SOCKET, n::TM_SO_DONTROUTE) => options.dont_route.into(),
         (n::TM_SOL_SOCKET, n::TM_SO_REUSEADDR) => options.reuse_address.into(),
-        (n::TM_SOL_SOCKET, n::TM_SO_DEBUG) => options.debug.into(),
+        (n::TM_SOL_SOCKET, n::TM_SO_KEEPALIVE) => options.keepalive_on.into(),
+        (n::TM_SOL_SOCKET, n::TM_SO_OOBINLINE) => options.urgent_inline.into(),
+        (n::TM_SOL_SOCKET, n::TM_SO_RCVLOWAT) => size(options.rx_low_water_bytes),
+        (n::TM_SOL_SOCKET, n::TM_SO_SNDLOWAT) => size(options.tx_low_water_bytes),
+        (n::TM_SOL_SOCKET, n::TM_SO_ACCEPTCONN) => {
+            let phase = face.with_socket(id, |socket| socket.stream.as_deref().map(|stream| stream.phase))?;
+            matches!(phase, Some(Phase::Listening(_) | Phase::Promised(_))).into()
+        }
         (n::TM_SOL_SOCKET, n::TM_SO_SNDBUF) => size(options.tx_bytes_max),
         (n::TM_SOL_SOCKET, n::TM_SO_RCVBUF) => size(options.rx_limits.bytes),
         (n::TM_SOL_SOCKET, n::TM_SO_RCV_DGRAMS) => size(options.rx_limits.frames),
+        (n::TM_SOL_SOCKET, n::TM_SO_TYPE) if stream => n::TM_SOCK_STREAM,
         (n::TM_SOL_SOCKET, n::TM_SO_TYPE) => n::TM_SOCK_DGRAM,
+        (n::TM_SOL_SOCKET, n::TM_SO_ERROR) if stream => {
+            let error = face.on_connection(id, |stream, _, stack| Ok(stream.take_error(stack)));
+            error.ok().flatten().map_or(n::TM_ENOERROR, |code| code.0)
+        }
         (n::TM_SOL_SOCKET, n::TM_SO_ERROR) => {
             let udp = face.with_socket(id, |socket| socket.udp)?;
             let take = |udp| face.with_stack(|stack| stack.udp_socket_mut(udp).and_then(|socket| socket.take_error()));
@@ -142,7 +244,21 @@ fn get_int(face: &Face, id: SocketId, options: Options, level: c_int, option: c_
         }
         (n::TM_IPPROTO_IP, n::TM_IP_TTL) => options.ttl.into(),
         (n::TM_IPPROTO_IP, n::TM_IP_TOS) => options.tos.into(),
-        _ => return Err(unknown(level, option)),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_NODELAY) => options.nodelay.into(),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_STDURG) => options.standard_urgent_pointer.into(),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAXSEG) => {
+            let used = face.on_connection(id, |stream, _, stack| Ok(stream.mss(stack)));
+            used.ok().flatten().map_or_else(|| c_int::from(options.mss_max), size)
+        }
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAXRT) if options.user_timeout == FOR_EVER => -1,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAXRT) => seconds(options.user_timeout),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE) => seconds(options.keepalive.idle),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE_INTV) => seconds(options.keepalive.interval),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE_CNT) => options.keepalive.probes.into(),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_FINWT2TIME) => seconds(options.fin_wait2),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_DELAY_ACK) => size(options.delayed_ack.as_millis() as usize),
+        (n::TM_IPPROTO_TCP, option) if ALWAYS_ON.contains(&option) => 1,
+        _ => options.hints[hint(level, option).ok_or(unknown(level, option))?],
     })
 }
 

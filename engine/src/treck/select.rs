@@ -79,19 +79,18 @@ fn ready(face: &Face, asked: &[Words; 3], count: usize) -> Outcome<(c_int, [Word
     for at in 0..count.div_ceil(32) {
         let bits_below_count = if count - at * 32 >= 32 { u32::MAX } else { (1 << (count - at * 32)) - 1 };
         let word = |set: usize| asked[set].get(at).copied().unwrap_or(0) & bits_below_count;
-        let (read, write) = (word(READ), word(WRITE));
-        let mut any = read | write | word(EXCEPT);
+        let (read, write, except) = (word(READ), word(WRITE), word(EXCEPT));
+        let mut any = read | write | except;
         let mut found = [0u32; 3];
         while any != 0 {
             let bit = any & any.wrapping_neg();
             any &= !bit;
             let sd = (at * 32) as c_int + bit.trailing_zeros() as c_int;
-            let (may_recv, may_send) = face.readiness(face.socket_id(sd)?)?;
-            if may_recv {
-                found[READ] |= read & bit;
-            }
-            if may_send {
-                found[WRITE] |= write & bit;
+            let ready = face.readiness(face.socket_id(sd)?)?;
+            for ((found, ready), asked) in found.iter_mut().zip(ready).zip([read, write, except]) {
+                if ready {
+                    *found |= asked & bit;
+                }
             }
         }
         total += found.iter().map(|word| word.count_ones() as c_int).sum::<c_int>();

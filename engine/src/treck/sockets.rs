@@ -1,41 +1,28 @@
-//! Descriptors, and what can be done with the UDP sockets behind them. The calls of the header are in `bsd` and `zero_copy`.
+//! Descriptors, and what can be done with the UDP sockets behind them (streams: `stream`). The calls of the header are in `bsd`, `transfer` and `zero_copy`.
 
 use super::{
     error::{BAD_SOCKET, Code, HOST_UNREACHABLE, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK, note},
+    events::Watch,
     face::{Face, Patience},
     numbers as n,
+    settings::Options,
+    stream::{Phase, Stream},
 };
 use crate::{
-    buf::TxBuf,
-    socket::{Datagram, RxLimits, SendError},
+    buf::{RxBuf, TxBuf},
+    socket::{Datagram, SendError},
     stack::{Stack, UdpHandle},
     time::Duration,
     wire::udp::PAYLOAD_BYTES_MAX,
 };
 use std::{
+    collections::BTreeMap,
     ffi::c_int,
     net::{Ipv4Addr, SocketAddrV4},
 };
 
 /// Most descriptors: as many as there are ports.
 pub(super) const SOCKETS_MAX: usize = 65_535;
-
-/// What `setsockopt` changes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    pub(super) ttl: u8,
-    pub(super) tos: u8,
-    pub(super) broadcast: bool,
-    pub(super) dont_route: bool,
-    pub(super) reuse_address: bool,
-    pub(super) debug: bool,
-    pub(super) rx_limits: RxLimits,
-    /// Longest datagram that a non-blocking send takes.
-    pub(super) tx_bytes_max: usize,
-    /// Zero: for ever.
-    pub(super) rx_timeout: Duration,
-    pub(super) tx_timeout: Duration,
-}
 
 /// A socket as its descriptor knows it.
 #[derive(Debug)]
@@ -44,6 +31,10 @@ pub(super) struct Socket {
     pub(super) udp: Option<UdpHandle>,
     /// Bound before there was a stack; asked of the stack when the first interface is opened.
     recorded: Option<SocketAddrV4>,
+    /// It is a stream, and none of the other fields' sockets.
+    pub(super) stream: Option<Box<Stream>>,
+    /// Who wants to hear of events.
+    pub(super) watch: Option<Watch>,
     pub(super) non_blocking: bool,
     pub(super) shut_rd: bool,
     pub(super) shut_wr: bool,
@@ -52,26 +43,16 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new() -> Self {
-        let options = Options {
-            ttl: 64,
-            tos: 0,
-            broadcast: false,
-            dont_route: false,
-            reuse_address: false,
-            debug: false,
-            rx_limits: RxLimits::default(),
-            tx_bytes_max: 1 << 16,
-            rx_timeout: Duration::ZERO,
-            tx_timeout: Duration::ZERO,
-        };
+    fn new(phase: Option<Phase>) -> Self {
         Self {
             udp: None,
             recorded: None,
+            stream: phase.map(|phase| Box::new(Stream::new(phase))),
+            watch: None,
             non_blocking: false,
             shut_rd: false,
             shut_wr: false,
-            options,
+            options: if phase.is_some() { Options::stream() } else { Options::datagram() },
             last_error: n::TM_ENOERROR,
         }
     }
@@ -106,6 +87,25 @@ struct Slot {
 pub(super) struct SocketTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Whose an engine's UDP socket is.
+    udp: BTreeMap<u64, SocketId>,
+}
+
+impl SocketId {
+    /// A number for the engine to keep; never 0.
+    pub(super) fn tag(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index + 1)
+    }
+
+    /// The socket that a tag names, if it names one.
+    pub(super) fn of_tag(tag: u64) -> Option<Self> {
+        Some(Self { index: (tag as u32).checked_sub(1)?, generation: (tag >> 32) as u32 })
+    }
+
+    /// Its descriptor.
+    pub(super) fn descriptor(self) -> c_int {
+        self.index as c_int + 1
+    }
 }
 
 /// A socket, for a call that sleeps meanwhile: the descriptor may be another's when it wakes.
@@ -117,7 +117,7 @@ pub(super) struct SocketId {
 
 impl SocketTable {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new(), udp: BTreeMap::new() }
     }
 
     fn find(&self, sd: c_int) -> Option<SocketId> {
@@ -126,25 +126,37 @@ impl SocketTable {
         Some(SocketId { index, generation: slot.generation })
     }
 
+    /// All streams.
+    pub(super) fn streams(&self) -> Vec<SocketId> {
+        let at = |(index, slot): (usize, &Slot)| SocketId { index: index as u32, generation: slot.generation };
+        let is_stream = |slot: &Slot| slot.socket.as_ref().is_some_and(|socket| socket.stream.is_some());
+        self.slots.iter().enumerate().filter(|(_, slot)| is_stream(slot)).map(at).collect()
+    }
+
+    /// The socket that has an engine's UDP socket.
+    pub(super) fn of_udp(&self, udp: UdpHandle) -> Option<SocketId> {
+        self.udp.get(&udp.to_bits()).copied()
+    }
+
     fn slot(&mut self, id: SocketId) -> Option<&mut Slot> {
         self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
     }
 }
 
 impl Face {
-    /// A new descriptor.
-    pub(super) fn open_socket(&self) -> Outcome<c_int> {
+    /// A new descriptor: of a stream in `phase`, or of a datagram socket.
+    pub(super) fn open_socket(&self, phase: Option<Phase>) -> Outcome<c_int> {
         let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
         if let Some(index) = sockets.free.pop()
             && let Some(slot) = sockets.slots.get_mut(index as usize)
         {
-            slot.socket = Some(Socket::new());
+            slot.socket = Some(Socket::new(phase));
             return Ok(index as c_int + 1);
         }
         if sockets.slots.len() >= SOCKETS_MAX {
             return Err(Code(n::TM_EMFILE));
         }
-        sockets.slots.push(Slot { generation: 0, socket: Some(Socket::new()) });
+        sockets.slots.push(Slot { generation: 0, socket: Some(Socket::new(phase)) });
         Ok(sockets.slots.len() as c_int)
     }
 
@@ -170,15 +182,28 @@ impl Face {
         n::TM_SOCKET_ERROR
     }
 
-    /// Closes a socket: what it had received is freed, whoever waits on it gets `TM_EBADF`.
-    pub(super) fn close_socket(&self, id: SocketId) -> Outcome<()> {
+    /// It is a stream.
+    #[inline]
+    pub(super) fn is_stream(&self, id: SocketId) -> Outcome<bool> {
+        self.with_socket(id, |socket| socket.stream.is_some())
+    }
+
+    /// Closes a datagram socket: what it had received is freed, whoever waits on it gets `TM_EBADF`.
+    pub(super) fn close_datagram(&self, id: SocketId) -> Outcome<()> {
         let udp = self.with_socket(id, |socket| socket.udp)?;
         if let Some(udp) = udp {
             self.with_stack(|stack| stack.udp_close(udp))?;
+            self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.udp.remove(&udp.to_bits());
         }
+        self.free_socket(id)
+    }
+
+    /// The descriptor names nothing from now on.
+    pub(super) fn free_socket(&self, id: SocketId) -> Outcome<()> {
         let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
-        if let Some(slot) = sockets.slot(id) {
-            slot.socket = None;
+        if let Some(slot) = sockets.slot(id)
+            && slot.socket.take().is_some()
+        {
             slot.generation = slot.generation.wrapping_add(1);
             sockets.free.push(id.index);
         }
@@ -187,6 +212,9 @@ impl Face {
 
     /// Binds a socket that is not bound yet.
     pub(super) fn bind_socket(&self, id: SocketId, local: SocketAddrV4) -> Outcome<()> {
+        if self.is_stream(id)? {
+            return self.bind_stream(id, local);
+        }
         let (bound, options) =
             self.with_socket(id, |socket| (socket.udp.is_some() || socket.recorded.is_some(), socket.options))?;
         if bound {
@@ -195,7 +223,9 @@ impl Face {
         match self.with_stack(|stack| open_udp(stack, local, options)) {
             Ok(udp) => {
                 let udp = udp?;
-                self.with_socket(id, |socket| socket.udp = Some(udp))
+                self.with_socket(id, |socket| socket.udp = Some(udp))?;
+                self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.udp.insert(udp.to_bits(), id);
+                Ok(())
             }
             // No interface yet: the port is promised, an address cannot be.
             Err(Code(n::TM_ENETDOWN)) => self.record(id, local),
@@ -221,15 +251,23 @@ impl Face {
     pub(super) fn bind_recorded(&self) {
         let Ok(mut sockets) = self.sockets.try_borrow_mut() else { return };
         for fixed in [true, false] {
-            for socket in sockets.slots.iter_mut().filter_map(|slot| slot.socket.as_mut()) {
+            let SocketTable { slots, udp: owners, .. } = &mut *sockets;
+            for (index, slot) in slots.iter_mut().enumerate() {
+                let id = SocketId { index: index as u32, generation: slot.generation };
+                let Some(socket) = slot.socket.as_mut() else { continue };
                 let Some(local) = socket.recorded.filter(|local| (local.port() != 0) == fixed) else { continue };
                 match self.with_stack(|stack| open_udp(stack, local, socket.options)) {
-                    Ok(Ok(udp)) => socket.udp = Some(udp),
+                    Ok(Ok(udp)) => {
+                        socket.udp = Some(udp);
+                        owners.insert(udp.to_bits(), id);
+                    }
                     Ok(Err(code)) | Err(code) => socket.last_error = code.0,
                 }
                 socket.recorded = None;
             }
         }
+        drop(sockets);
+        self.listen_promised();
     }
 
     /// The stack's socket; one that was not bound is bound to an unused port.
@@ -259,6 +297,12 @@ impl Face {
 
     /// (local, remote) endpoints.
     pub(super) fn endpoints(&self, id: SocketId) -> Outcome<(SocketAddrV4, Option<SocketAddrV4>)> {
+        if self.is_stream(id)? {
+            return match self.stream_endpoints(id) {
+                Err(Code(n::TM_ENETDOWN)) => Ok((SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), None)),
+                other => other,
+            };
+        }
         let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
         let (udp, recorded) = self.with_socket(id, |socket| (socket.udp, socket.recorded))?;
         let Some(udp) = udp else { return Ok((recorded.unwrap_or(nowhere), None)) };
@@ -273,7 +317,18 @@ impl Face {
 
     /// Hands new options to the stack's socket.
     pub(super) fn apply_options(&self, id: SocketId) -> Outcome<()> {
-        let (udp, options) = self.with_socket(id, |socket| (socket.udp, socket.options))?;
+        let (udp, phase, options) = self.with_socket(id, |socket| {
+            (socket.udp, socket.stream.as_deref().map(|stream| stream.phase), socket.options)
+        })?;
+        match phase {
+            Some(Phase::Listening(handle)) => {
+                return self.with_stack(|stack| stack.tcp_set_listener_options(handle, options.tcp()));
+            }
+            Some(Phase::Open(handle) | Phase::Closing(handle)) => {
+                return self.with_stack(|stack| stack.tcp_set_options(handle, options.tcp()));
+            }
+            _ => {}
+        }
         match udp {
             Some(udp) => self.with_stack(|stack| apply(stack, udp, options)),
             None => Ok(()),
@@ -329,8 +384,13 @@ impl Face {
         sent
     }
 
-    /// Copies the oldest datagram into `to`: (bytes, sender); no sender after a shutdown.
-    pub(super) fn recv_copy(&self, id: SocketId, to: &mut [u8], peek: bool) -> Outcome<(usize, Option<SocketAddrV4>)> {
+    /// Copies the oldest datagram into the parts of `to`: (bytes, sender); no sender after a shutdown.
+    pub(super) fn recv_copy(
+        &self,
+        id: SocketId,
+        to: &mut [&mut [u8]],
+        peek: bool,
+    ) -> Outcome<(usize, Option<SocketAddrV4>)> {
         let (shut, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.udp))?;
         if shut {
             return Ok((0, None));
@@ -341,9 +401,9 @@ impl Face {
                 stack
                     .udp_socket(udp)
                     .and_then(|socket| socket.peek())
-                    .map(|first| (first.buf.copy_to(0, to), first.from))
+                    .map(|first| (copy_to_parts(&first.buf, to), first.from))
             } else {
-                stack.udp_recv(udp).map(|first| (first.buf.copy_to(0, to), first.from))
+                stack.udp_recv(udp).map(|first| (copy_to_parts(&first.buf, to), first.from))
             };
             let (bytes, from) = copied.ok_or_else(|| nothing_received(stack, udp))?;
             stack.counters.bytes_copied_rx += bytes as u64;
@@ -384,15 +444,19 @@ impl Face {
         })?
     }
 
-    /// Whether a receive would not wait, and whether a send would not.
-    pub(super) fn readiness(&self, id: SocketId) -> Outcome<(bool, bool)> {
+    /// Whether a receive would not wait, whether a send would not, and whether something exceptional is to be had.
+    pub(super) fn readiness(&self, id: SocketId) -> Outcome<[bool; 3]> {
+        if self.is_stream(id)? {
+            return self.stream_readiness(id);
+        }
         let (shut_rd, shut_wr, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.shut_wr, socket.udp))?;
-        let Some(udp) = udp else { return Ok((shut_rd, true)) };
+        let Some(udp) = udp else { return Ok([shut_rd, true, false]) };
         self.with_stack(|stack| {
             let room = stack.interfaces().len();
             let may_send = (0..room).all(|at| stack.egress(crate::proto::IfaceId(at as u8)).room() > 0);
-            let Some(socket) = stack.udp_socket(udp) else { return (true, true) };
-            (shut_rd || socket.is_readable() || socket.has_error(), shut_wr || may_send || socket.has_error())
+            let Some(socket) = stack.udp_socket(udp) else { return [true, true, false] };
+            let failed = socket.has_error();
+            [shut_rd || socket.is_readable() || failed, shut_wr || may_send || failed, false]
         })
     }
 }
@@ -413,6 +477,14 @@ fn apply(stack: &mut Stack, udp: UdpHandle, options: Options) {
         (socket.ttl, socket.tos, socket.broadcast) = (options.ttl, options.tos, options.broadcast);
         socket.set_limits(options.rx_limits);
     }
+}
+
+fn copy_to_parts(buf: &RxBuf, to: &mut [&mut [u8]]) -> usize {
+    let mut done = 0;
+    for part in to {
+        done += buf.copy_to(done, part);
+    }
+    done
 }
 
 fn nothing_received(stack: &mut Stack, udp: UdpHandle) -> Code {

@@ -60,6 +60,7 @@ pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
         let now = face.now();
         face.pull(&interface, now);
         let any = face.handle_received(&interface, now);
+        face.tell();
         face.flush(now);
         if any {
             face::BEDROOM.ring();

@@ -53,6 +53,14 @@ pub type ttDevIoctlFunc = Option<unsafe extern "C" fn(ttUserInterface, c_int, *m
 /// `int getPhysAddr(ttUserInterface, char *mac)`: writes six bytes.
 pub type ttDevGetPhysAddrFunc = Option<unsafe extern "C" fn(ttUserInterface, *mut c_char) -> c_int>;
 
+/// `void fn(int sd, int events)`
+pub type ttUserSocketCBFunc = Option<unsafe extern "C" fn(c_int, c_int)>;
+/// `void fn(int sd, void *param, int events)`
+pub type ttUserSocketCBParamFunc = Option<unsafe extern "C" fn(c_int, *mut c_void, c_int)>;
+
+/// `void fn(char *userBuffer)`: frees memory of the application's.
+pub type ttUserFreeFuncPtr = Option<unsafe extern "C" fn(*mut c_char)>;
+
 /// `struct in_addr`: network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -6,7 +6,7 @@ use super::{
     face::{self, Face, Inside, wait_for, within},
     messages::Kind,
     numbers as n,
-    types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserMessage, write_address},
+    types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserFreeFuncPtr, ttUserMessage, write_address},
 };
 use crate::buf::{HEADROOM_BYTES, TxBuf};
 use std::{
@@ -118,6 +118,83 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
     send(sd, h, length, flags, || unsafe { destination(to, toLength) }, SEND_FLAGS & !n::TM_MSG_OOB)
 }
 
+/// `int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags)`: sends `length` bytes at `userData`, all or nothing, with the errors of [`tfZeroCopySend`] (`TM_EFAULT`: `userData` is null). They are copied
+/// into frames, and counted; `freeFn(userBuffer)` is called once, on success and on every error but `TM_EWOULDBLOCK`.
+///
+/// # Safety
+/// `userData` is null or points to `length` bytes; `freeFn` may be called with `userBuffer`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfZeroCopyUserBufferSend(
+    sd: c_int,
+    userBuffer: *mut c_char,
+    userData: *mut c_char,
+    length: c_int,
+    freeFn: ttUserFreeFuncPtr,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, || Ok(None), SEND_FLAGS) }
+}
+
+/// `int tfZeroCopyUserBufferSendTo(..., int flags, const struct sockaddr *to, int toLength)`: the same with the destination of [`tfZeroCopySendTo`].
+///
+/// # Safety
+/// As above, and `to` is null or points to `toLength` bytes.
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments, reason = "the C face's signature")]
+pub unsafe extern "C" fn tfZeroCopyUserBufferSendTo(
+    sd: c_int,
+    userBuffer: *mut c_char,
+    userData: *mut c_char,
+    length: c_int,
+    freeFn: ttUserFreeFuncPtr,
+    flags: c_int,
+    to: *const tfSockaddr,
+    toLength: c_int,
+) -> c_int {
+    let known = SEND_FLAGS & !n::TM_MSG_OOB;
+    // SAFETY: the caller's promise.
+    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, || destination(to, toLength), known) }
+}
+
+/// # Safety
+/// As the two above.
+#[allow(clippy::too_many_arguments, reason = "two calls of C with as many")]
+unsafe fn send_user(
+    sd: c_int,
+    user_buffer: *mut c_char,
+    user_data: *mut c_char,
+    length: c_int,
+    free_fn: ttUserFreeFuncPtr,
+    flags: c_int,
+    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    flags_known: c_int,
+) -> c_int {
+    let mut face = face::enter();
+    let outcome = (|| {
+        if user_data.is_null() {
+            return Err(FAULT);
+        }
+        face.socket_id(sd)?;
+        let mut buf = alloc(&face, length)?;
+        // SAFETY: not null, and `length` bytes by the caller's promise.
+        let bytes = unsafe { std::slice::from_raw_parts(user_data.cast::<u8>().cast_const(), buf.len()) };
+        buf.as_mut_slice().copy_from_slice(bytes);
+        send_taken(&mut face, sd, &mut Some(buf), length, flags, to, flags_known)?;
+        face.with_stack(|stack| stack.counters.bytes_copied_tx += length as u64)
+    })();
+    if outcome != Err(WOULD_BLOCK)
+        && let Some(free_fn) = free_fn
+    {
+        // SAFETY: the application's function, called once with what it was given for; nothing of the face is borrowed.
+        unsafe { free_fn(user_buffer) };
+    }
+    match outcome {
+        Ok(()) => length,
+        Err(code) => face.failed(sd, code),
+    }
+}
+
 /// Reads a destination; null is none.
 ///
 /// # Safety
@@ -186,19 +263,30 @@ fn send_taken(
     let id = face.socket_id(sd)?;
     let have = buf.as_ref().map_or(0, TxBuf::len);
     let len = usize::try_from(length).ok().filter(|&len| (1..=have).contains(&len)).ok_or(INVALID)?;
-    // Urgent data is for TCP, which there is not yet: on this socket it is out of place.
-    if flags & !flags_known != 0 || flags & n::TM_MSG_OOB != 0 {
+    let stream = face.is_stream(id)?;
+    let out_of_place = if stream { n::TM_MSG_SCATTERED } else { n::TM_MSG_OOB };
+    if flags & !flags_known != 0 || flags & out_of_place != 0 {
         return Err(INVALID);
     }
     if flags & n::TM_MSG_SCATTERED != 0 {
         return Err(UNSUPPORTED);
     }
     let to = to()?;
+    if stream && to.is_some() {
+        let connected = face.endpoints(id)?.1.is_some();
+        return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));
+    }
     let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
     if let Some(buf) = buf {
         buf.truncate(len);
     }
-    wait_for(face, patience, |face| face.send_buffer(id, buf, to, flags, patience))
+    if !stream {
+        return wait_for(face, patience, |face| face.send_buffer(id, buf, to, flags, patience));
+    }
+    let urgent = flags & n::TM_MSG_OOB != 0;
+    wait_for(face, patience, |face| face.stream_send_buffer(id, buf, urgent, patience))?;
+    face.after_send(patience);
+    Ok(())
 }
 
 /// `int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags)`: hands out the frame that the oldest datagram came in; the caller frees it or
@@ -253,7 +341,8 @@ unsafe fn recv(
             return Err(FAULT);
         }
         let bytes_max = usize::try_from(bytes_max).ok().filter(|&max| max > 0).ok_or(INVALID)?;
-        if flags & !RECV_FLAGS != 0 {
+        let stream = face.is_stream(id)?;
+        if flags & !RECV_FLAGS != 0 || (stream && flags & n::TM_MSG_SCATTERED != 0) {
             return Err(INVALID);
         }
         if flags & n::TM_MSG_SCATTERED != 0 {
@@ -261,14 +350,27 @@ unsafe fn recv(
         }
         let peek = flags & n::TM_MSG_PEEK != 0;
         let patience = within(&face, face.with_socket(id, |socket| socket.rx_patience(flags))?);
-        wait_for(&mut face, patience, |face| face.recv_buffer(id, bytes_max, peek))
+        if stream {
+            let got = wait_for(&mut face, patience, |face| face.stream_recv_buffer(id, bytes_max, peek))?;
+            if face.is_eager() {
+                // The window may have opened.
+                face.flush(face.now());
+            }
+            return Ok(got.map(|buf| (buf, None)));
+        }
+        let received = |received: Option<(TxBuf, SocketAddrV4)>| received.map(|(buf, from)| (buf, Some(from)));
+        wait_for(&mut face, patience, |face| face.recv_buffer(id, bytes_max, peek)).map(received)
     })();
     let outcome = outcome.and_then(|got| {
         let (mut h, mut at, mut length) = (ptr::null_mut(), ptr::null_mut(), 0);
         if let Some((buf, sender)) = got {
             if let Some((from, from_length)) = from {
-                // SAFETY: the caller's variables, checked for null above.
-                unsafe { write_address(sender, from, from_length) }?;
+                match sender {
+                    // SAFETY: the caller's variables, checked for null above.
+                    Some(sender) => unsafe { write_address(sender, from, from_length) }?,
+                    // SAFETY: as above.
+                    None => unsafe { from_length.write_unaligned(0) },
+                }
             }
             length = buf.len() as c_int;
             if !buf.is_empty() {

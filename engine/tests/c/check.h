@@ -164,6 +164,11 @@ static inline void wire_udp(unsigned from_port, unsigned to_port, const void *pa
     }
 }
 
+/* What the peer does with TCP; peer.h defines it. */
+#ifndef WIRE_TCP
+#define WIRE_TCP(ip)
+#endif
+
 static inline void wire_take(const unsigned char *frame, int length)
 {
     const unsigned char *ip = frame + 14, *udp;
@@ -181,6 +186,10 @@ static inline void wire_take(const unsigned char *frame, int length)
         memcpy(reply + 38, our_ip, 4);
         if (wire.answers_arp)
             wire_push(reply, 42);
+        return;
+    }
+    if (length >= 54 && get16(frame + 12) == 0x0800 && ip[9] == 6) {
+        WIRE_TCP(ip);
         return;
     }
     if (length < 42 || get16(frame + 12) != 0x0800 || ip[9] != 17)

@@ -142,7 +142,7 @@ static void descriptors(void)
     CHECK_EQ(tfGetSocketError(-1), TM_EBADF);
     CHECK_EQ(tfGetSocketError(0), TM_EBADF);
     CHECK_EQ(tfGetSocketError(2147483647), TM_EBADF);
-    CHECK_EQ(socket(AF_INET, SOCK_STREAM, 0), TM_SOCKET_ERROR);
+    CHECK_EQ(socket(AF_INET, SOCK_STREAM, IPPROTO_UDP), TM_SOCKET_ERROR);
     CHECK_EQ(tfGetLastError(), TM_EPROTONOSUPPORT);
     CHECK_EQ(socket(AF_INET, SOCK_RAW, 1), TM_SOCKET_ERROR);
     CHECK_EQ(tfGetLastError(), TM_EPROTONOSUPPORT);

@@ -183,6 +183,14 @@ pub(crate) fn assertions() -> String {
         ("TM_EWOULDBLOCK", 235),
         ("TM_ECONNREFUSED", 261),
         ("FIONREAD", 0x4004_667f),
+        ("SOCK_STREAM", 1),
+        ("TCP_NODELAY", 1),
+        ("TCP_MAXSEG", 2),
+        ("TCP_STDURG", 8),
+        ("TCP_MAXRT", 0x10),
+        ("TCP_KEEPALIVE", 0x4001),
+        ("TM_CB_CONNECT_COMPLT", 1),
+        ("TM_CB_WRITE_READY", 0x200),
     ] {
         same(name, value.to_string());
     }
@@ -258,7 +266,7 @@ fn c_type(of: &str) -> String {
         "u32" => "uint32_t".into(),
         "u64" => "uint64_t".into(),
         "timeval" => "struct timeval".into(),
-        structure @ ("tfSockaddr" | "tfInAddr") => format!("struct {structure}"),
+        structure @ ("tfSockaddr" | "tfInAddr" | "iovec") => format!("struct {structure}"),
         name => name.into(),
     }
 }
