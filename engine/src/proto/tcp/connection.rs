@@ -648,9 +648,9 @@ impl Connection {
         }
     }
 
-    /// A number that an ICMP error quotes is one of what is in flight.
+    /// A number that an ICMP error quotes is one of what is in flight (RFC 5927 section 4.1).
     pub fn is_in_flight(&self, seq: SeqNum) -> bool {
-        seq.ge(self.send.una) && seq.le(self.send.nxt)
+        seq.ge(self.send.una) && seq.lt(self.send.nxt)
     }
 
     /// When [`handle_timer`](Self::handle_timer) has something to do.

@@ -71,7 +71,7 @@ impl Connection {
             && u32::from(header.window) << self.send.peer_scale == self.send.wnd
             && !payload.is_empty()
             && payload.total_len() as u32 <= self.receive.window()
-            && !self.receive.has_holes()
+            && self.receive.is_in_order()
             && self.receive.urgent == Urgent::None
             && options.sack.is_empty()
             && !self.ecn
@@ -257,13 +257,6 @@ impl Connection {
             return Reaction::None;
         }
 
-        if let Some(ts) = options.timestamps
-            && seq.le(self.last_ack_sent)
-            && SeqNum(ts.value).ge(SeqNum(self.ts_recent))
-        {
-            (self.ts_recent, self.ts_recent_at) = (ts.value, now);
-        }
-
         if has(flags::RST) {
             return self.on_reset(offset, host);
         }
@@ -292,6 +285,13 @@ impl Connection {
         }
         if !self.on_ack(seq, segment, payload_len, has(flags::FIN), now, host) {
             return Reaction::None;
+        }
+        // RFC 7323 section 5.3 R3, behind the tests of RFC 5961: who only guesses must not shut the peer out with a timestamp of the future.
+        if let Some(ts) = options.timestamps
+            && seq.le(self.last_ack_sent)
+            && SeqNum(ts.value).ge(SeqNum(self.ts_recent))
+        {
+            (self.ts_recent, self.ts_recent_at) = (ts.value, now);
         }
         if self.closed.is_some() {
             return Reaction::None;
@@ -423,7 +423,10 @@ impl Connection {
         let opened = self.send.update_window(seq, ack, window);
         if self.send.timer == TimerKind::Persist && self.send.timer_at != NEVER {
             // The peer answers its probes: it lives, however long it keeps the window closed (RFC 9293 section 3.8.6.1).
-            self.send.waiting_since = now;
+            // Nobody waits for a closed socket's data: it may not hold memory for ever (RFC 6429 section 4).
+            if !self.detached {
+                self.send.waiting_since = now;
+            }
             if opened {
                 self.send.timer_at = NEVER;
                 self.send.rtt.reset_back_off();

@@ -125,6 +125,11 @@ impl Receiver {
         !self.held.is_empty()
     }
 
+    /// Neither data nor the FIN has come early.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.held.is_empty() && self.fin.is_none()
+    }
+
     /// Takes the payload of a segment, which lies within the window (the caller trimmed it) and begins at `seq`.
     #[inline]
     pub(super) fn take(
