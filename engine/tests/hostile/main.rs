@@ -8,3 +8,7 @@ mod frames;
 mod million;
 mod rig;
 mod ripple20;
+mod tcp_floods;
+mod tcp_forgeries;
+mod tcp_odd;
+mod tcp_peer;

@@ -4,6 +4,7 @@ use crate::frames::*;
 use framewire::{
     buf::{HugePages, Pool, PoolConfig, Region, RxBuf},
     proto::IfaceId,
+    socket::TcpListener,
     stack::{IfaceConfig, Stack, StackConfig, StackEvent, UdpHandle},
     telemetry::Counters,
     time::{Duration, Instant},
@@ -17,6 +18,9 @@ pub(crate) struct Rig {
     pub(crate) stack: Stack,
     pub(crate) now: Instant,
     pub(crate) echo: UdpHandle,
+    pub(crate) listener: Option<TcpListener>,
+    /// Was sent already, and nobody has looked at it.
+    kept: Vec<Vec<u8>>,
     asked: u32,
 }
 
@@ -35,7 +39,7 @@ impl Rig {
         let mut stack = Stack::new(pool, config, Instant::ZERO);
         stack.add_interface(iface).unwrap();
         let echo = stack.udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, ECHO_PORT)).unwrap();
-        let mut rig = Self { stack, now: Instant::ZERO, echo, asked: 0 };
+        let mut rig = Self { stack, now: Instant::ZERO, echo, listener: None, kept: vec![], asked: 0 };
         // Past the announcements, with the peer known.
         rig.advance(Duration::from_secs(3));
         rig.sent();
@@ -48,6 +52,16 @@ impl Rig {
         let request = arp(arp::Operation::Request, mac, addr, US);
         self.receive(&self.tag(request));
         assert!(self.sent().iter().any(|frame| frame[..6] == mac.0), "the ARP reply");
+    }
+
+    /// The station at `addr` is known, however long it has been silent.
+    pub(crate) fn know(&mut self, addr: Ipv4Addr) {
+        let mut sent = self.sent();
+        if addr == PEER {
+            self.receive(&arp(arp::Operation::Request, PEER_MAC, PEER, US));
+            sent.extend(self.sent());
+        }
+        self.kept = sent;
     }
 
     fn tag(&self, frame: Vec<u8>) -> Vec<u8> {
@@ -102,7 +116,9 @@ impl Rig {
 
     /// What waits to be sent, each packet put together from its pieces.
     pub(crate) fn sent(&mut self) -> Vec<Vec<u8>> {
-        let (mut packets, mut packet) = (vec![], vec![]);
+        self.stack.set_now(self.now);
+        self.stack.flush();
+        let (mut packets, mut packet) = (std::mem::take(&mut self.kept), vec![]);
         while let Some(piece) = self.stack.egress(IFACE).pop() {
             packet.extend_from_slice(piece.as_slice());
             if !piece.more() {
