@@ -405,7 +405,7 @@ impl Connection {
         if told.acked == 0 {
             return true;
         }
-        if self.send.wants_room && self.send.room(&self.options) >= self.options.send_queue_bytes / 4 {
+        if self.send.wants_room && self.send.has_much_room(&self.options) {
             self.send.wants_room = false;
             self.raise(bits::WRITABLE);
         }

@@ -295,8 +295,24 @@ impl Sender {
         if self.end.gt(self.una) { self.end.since(self.una) } else { 0 }
     }
 
+    /// Bytes that may be queued now.
+    #[inline]
     pub(super) fn room(&self, options: &TcpOptions) -> u32 {
+        if self.frames() >= options.send_frames_max as usize {
+            return 0;
+        }
         options.send_queue_bytes.saturating_sub(self.queued_bytes())
+    }
+
+    /// There is so much room that telling of it is worth a call.
+    pub(super) fn has_much_room(&self, options: &TcpOptions) -> bool {
+        let frames_few = self.frames() <= options.send_frames_max as usize / 4 * 3;
+        frames_few && self.room(options) >= options.send_queue_bytes / 4
+    }
+
+    /// What is queued, in frames: exact but for runs, whose segments count instead.
+    fn frames(&self) -> usize {
+        self.pending.len() + self.segments.len()
     }
 
     /// Bytes that are thought to be in the network (RFC 6675's pipe).

@@ -157,6 +157,8 @@ pub struct TcpOptions {
     pub connect_timeout: Duration,
     /// Most bytes accepted by `send` and not acknowledged yet.
     pub send_queue_bytes: u32,
+    /// Most buffers and segments waiting or in flight: a buffer of one byte holds a frame as one of 1,460 does.
+    pub send_frames_max: u32,
     /// Receive buffer at first, in bytes; it grows with what the application takes in a round trip.
     pub recv_queue_bytes: u32,
     /// The most that it grows to.
@@ -193,6 +195,7 @@ impl Default for TcpOptions {
             user_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(180),
             send_queue_bytes: 1 << 20,
+            send_frames_max: 1024,
             recv_queue_bytes: 128 << 10,
             recv_queue_bytes_max: 4 << 20,
             recv_frames_max: 1024,

@@ -251,3 +251,27 @@ fn shared_bytes_go_to_many_and_are_free_afterwards() {
     drop(shared);
     pair.whole();
 }
+
+#[test]
+fn tiny_buffers_are_bounded_by_frames() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect();
+    // Nobody answers, so that nothing is acknowledged.
+    pair.lose = Box::new(|from, _| from == 1);
+    let options = client.options(&pair.net(0)).unwrap();
+    client.set_options(&mut pair.net(0), crate::socket::TcpOptions { send_frames_max: 10, ..options });
+    for _ in 0..10 {
+        let buf = pair.buf(0, b"x");
+        client.send(&mut pair.net(0), buf).unwrap();
+    }
+    let buf = pair.buf(0, b"x");
+    assert!(matches!(client.send(&mut pair.net(0), buf), Err(TcpSendError::WouldBlock(_))));
+    assert_eq!(client.send_room(&pair.net(0)), 0);
+    pair.lose = Box::new(|_, _| false);
+    pair.advance(Duration::from_secs(3));
+    let buf = pair.buf(0, b"x");
+    client.send(&mut pair.net(0), buf).unwrap();
+    pair.advance(Duration::from_secs(1));
+    assert_eq!(pair.read(1, server).len(), 11);
+    pair.whole();
+}
