@@ -66,6 +66,25 @@ impl Report {
         Ok(totals.iter().filter(|(name, _)| name.starts_with("drop_")).filter_map(|(_, value)| value.as_u64()).sum())
     }
 
+    /// Packets were refused for these reasons (names of `drop_` counters without that prefix) at most.
+    ///
+    /// # Errors
+    /// One was refused for another reason, or there is no such reason; says how many for which.
+    pub fn drops_only(&self, reasons: &[&str]) -> Result<()> {
+        for reason in reasons {
+            self.counter(&format!("drop_{reason}"))?;
+        }
+        let others: Vec<String> = self
+            .object("/totals")?
+            .iter()
+            .filter_map(|(name, count)| Some((name.strip_prefix("drop_")?, count.as_u64()?)))
+            .filter(|(reason, count)| *count > 0 && !reasons.contains(reason))
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        ensure!(others.is_empty(), "packets were refused: {}; {:#}", others.join(", "), self.at("/totals")?);
+        Ok(())
+    }
+
     /// What holds of every clean stop: exit code 0, every frame of every worker free again, no payload byte copied, nothing
     /// for the kernel to complain about, and totals that are the sums of their parts.
     ///
@@ -161,6 +180,8 @@ mod tests {
         assert_eq!((report.port("rx_packets").expect("port"), report.drops().expect("drops")), (5, 7));
         assert_eq!(report.service(0, "received").expect("service"), 3);
         assert!(report.counter("rx_farmes").is_err(), "a misspelt counter");
+        report.drops_only(&["ip_version"]).expect("no other drop");
+        assert!(report.drops_only(&[]).is_err() && report.drops_only(&["ip_version", "ip_versoin"]).is_err());
     }
 
     #[test]
