@@ -20,7 +20,7 @@ mod service;
 mod tests;
 
 pub use error::{ConfigError, Problem};
-pub use service::{Congestion, Ecn, Service, StreamOptions, Tcp, TcpFlow, TcpListen, Transport};
+pub use service::{Congestion, Ecn, HttpPage, Service, StreamOptions, Tcp, TcpFlow, TcpListen, Transport};
 
 use crate::wire::Ipv4Net;
 use std::{

@@ -1,6 +1,6 @@
 //! What `[[service]]` and `[tcp]` say.
 
-use std::{fmt, net::SocketAddrV4, time::Duration};
+use std::{fmt, net::SocketAddrV4, path::PathBuf, time::Duration};
 
 /// One `[[service]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,21 @@ pub enum Service {
         /// What connections begin with.
         options: StreamOptions,
     },
+    /// Serves files and pages by HTTP/1.1.
+    Http {
+        /// Where and how it listens.
+        listen: TcpListen,
+        /// What connections begin with.
+        options: StreamOptions,
+        /// Folder whose files are served as they are when the service starts.
+        root: Option<PathBuf>,
+        /// Pages given in the configuration.
+        pages: Vec<HttpPage>,
+        /// Most bytes that all files and pages may take together.
+        content_bytes_max: usize,
+        /// A connection that makes no progress for so long is closed.
+        idle_timeout: Duration,
+    },
 }
 
 /// Where and how a service takes connections.
@@ -118,6 +133,17 @@ pub struct TcpFlow {
     pub rate_bps: u64,
     /// Write the position in the stream, so that a `tcp-sink` can verify it; else zeros.
     pub counting: bool,
+}
+
+/// A page given in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPage {
+    /// Its path, from `/` on.
+    pub path: String,
+    /// What is sent.
+    pub body: String,
+    /// `Content-Type`.
+    pub content_type: String,
 }
 
 /// `[tcp]`: limits of each worker's TCP. `None`: the engine's default.
@@ -170,6 +196,7 @@ impl Service {
             Self::TcpEcho { .. } => "tcp-echo",
             Self::TcpSink { .. } => "tcp-sink",
             Self::TcpSource { .. } | Self::TcpSourceListen { .. } => "tcp-source",
+            Self::Http { .. } => "http",
         }
     }
 
@@ -178,9 +205,10 @@ impl Service {
         match self {
             Self::UdpEcho { listen } | Self::UdpSink { listen, .. } => Some(*listen),
             Self::UdpSource { local, .. } | Self::TcpSource { local, .. } => *local,
-            Self::TcpEcho { listen, .. } | Self::TcpSink { listen, .. } | Self::TcpSourceListen { listen, .. } => {
-                Some(listen.local)
-            }
+            Self::TcpEcho { listen, .. }
+            | Self::TcpSink { listen, .. }
+            | Self::TcpSourceListen { listen, .. }
+            | Self::Http { listen, .. } => Some(listen.local),
             Self::Reflect => None,
         }
     }
@@ -189,9 +217,11 @@ impl Service {
     pub fn transport(&self) -> Option<Transport> {
         match self {
             Self::UdpEcho { .. } | Self::UdpSink { .. } | Self::UdpSource { .. } => Some(Transport::Udp),
-            Self::TcpEcho { .. } | Self::TcpSink { .. } | Self::TcpSource { .. } | Self::TcpSourceListen { .. } => {
-                Some(Transport::Tcp)
-            }
+            Self::TcpEcho { .. }
+            | Self::TcpSink { .. }
+            | Self::TcpSource { .. }
+            | Self::TcpSourceListen { .. }
+            | Self::Http { .. } => Some(Transport::Tcp),
             Self::Reflect => None,
         }
     }
@@ -221,6 +251,17 @@ impl fmt::Display for Service {
             }
             Self::TcpSourceListen { listen, flow, options: _ } => {
                 write!(f, "tcp-source on {}, {flow}", listen.local)
+            }
+            Self::Http { listen, root, pages, .. } => {
+                write!(f, "http on {}", listen.local)?;
+                if let Some(root) = root {
+                    write!(f, ", {}", root.display())?;
+                }
+                match pages.len() {
+                    0 => Ok(()),
+                    1 => f.write_str(", 1 page"),
+                    n => write!(f, ", {n} pages"),
+                }
             }
         }
     }

@@ -379,6 +379,42 @@ fn what_needs_another_field_says_so() {
 }
 
 #[test]
+fn http_has_something_to_serve() {
+    let http = SMALL.replace("udp-echo", "http");
+    assert!(problems(&http)[0].contains("service: must have something to serve"), "{:?}", problems(&http));
+    let pages = "pages = [{ path = \"/a\", body = \"b\" }, { path = \"/c\", body = \"\", content_type = \"x/y\" }]\n";
+    let text =
+        format!("{http}root = \"/srv\"\nidle_timeout_s = 5\ncontent_bytes_max = 1000\nconnections_max = 7\n{pages}");
+    let page = |path: &str, body: &str, kind: &str| HttpPage {
+        path: path.into(),
+        body: body.into(),
+        content_type: kind.into(),
+    };
+    assert_eq!(
+        Config::parse("x.toml", &text).unwrap().services(),
+        [Service::Http {
+            listen: TcpListen { local: "10.0.0.1:7".parse().unwrap(), backlog: 1024, connections_max: 7 },
+            options: StreamOptions { nodelay: true, ..StreamOptions::default() },
+            root: Some("/srv".into()),
+            pages: vec![page("/a", "b", "text/plain; charset=utf-8"), page("/c", "", "x/y")],
+            content_bytes_max: 1000,
+            idle_timeout: Duration::from_secs(5),
+        }]
+    );
+    for (from, to, field, words) in [
+        ("\"/c\"", "\"/a\"", "service.pages[1].path", "is there twice"),
+        ("\"/c\"", "\"c\"", "service.pages[1].path", "must begin with /"),
+        ("\"x/y\"", "\"x\\r\\ny: z\"", "service.pages[1].content_type", "printable"),
+        ("body = \"b\"", "bdy = \"b\"", "service.pages[0].bdy", "did you mean `body`?"),
+        ("\"/srv\"", "\"\"", "service.root", "not empty"),
+        ("idle_timeout_s = 5", "idle_timeout_s = 0", "service.idle_timeout_s", "from 1"),
+    ] {
+        let found = problems(&text.replacen(from, to, 1));
+        assert!(found.iter().any(|line| line.contains(&format!(": {field}: ")) && line.contains(words)), "{found:#?}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nonexistent/x.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/x.toml: cannot read it: No such file"), "{error}");

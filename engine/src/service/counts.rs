@@ -71,6 +71,9 @@ counts! {
     connections_failed: "Of those, ended by a reset, a time-out or an error.",
     connections_refused: "Connections reset because the service had as many as it may.",
     connect_errors: "Connections that could not even be tried; tried again later.",
+    idle_timeouts: "Connections that made no progress for too long; closed, or told so first.",
+    http_requests: "HTTP requests answered.",
+    http_errors: "Of those, with a status of 400 or above.",
     mismatched_bytes: "Bytes of streams that are not what the pattern has there.",
 }
 

@@ -7,6 +7,7 @@
 
 mod counts;
 mod echo;
+mod http;
 mod reflect;
 mod sink;
 mod source;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use counts::{Board, Counts, Tally};
 pub use echo::UdpEcho;
+pub use http::{HttpConfig, HttpServer};
 pub use reflect::Reflect;
 pub use sink::UdpSink;
 pub use source::{SourceConfig, UdpSource};
@@ -105,6 +107,21 @@ fn make(
             let config::TcpListen { local, backlog, connections_max } = listen;
             let peers = Peers::Listen { local, backlog, connections_max };
             Box::new(TcpSource::new(tcp_source(index, peers, flow, options, worker, workers), counts))
+        }
+        config::Service::Http { listen, ref options, ref root, ref pages, content_bytes_max, idle_timeout } => {
+            let config::TcpListen { local, backlog, connections_max } = listen;
+            let config = HttpConfig {
+                index: tag_of(index),
+                local,
+                backlog,
+                connections_max,
+                root: root.clone(),
+                pages: pages.clone(),
+                content_bytes_max,
+                idle_timeout,
+                options: tcp::tcp_options(options),
+            };
+            Box::new(HttpServer::new(config, counts))
         }
     })
 }

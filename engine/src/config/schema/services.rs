@@ -2,12 +2,13 @@
 
 use crate::{
     config::{
-        Congestion, Interface, Service, Steering, StreamOptions, TcpFlow, TcpListen,
-        read::{At, Doc, Located, Section, boolean, host_address, integer, parsed, word},
+        Congestion, HttpPage, Interface, Service, Steering, StreamOptions, TcpFlow, TcpListen,
+        read::{At, Doc, Located, Section, boolean, host_address, integer, parsed, string, word},
     },
     wire::udp,
 };
-use std::{net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddrV4, path::PathBuf, time::Duration};
+use toml::de::DeValue;
 
 /// A device's head-room in front of a packet, as in `crate::buf::HEADROOM_BYTES`; the layers forbid to ask there.
 const HEADROOM_BYTES: usize = 256;
@@ -22,6 +23,8 @@ const SEND_QUEUE_BYTES: usize = 1 << 20;
 const BACKLOG: usize = 1024;
 /// Connections of each worker, if the file does not say: some 16 MiB of state.
 const CONNECTIONS_MAX: usize = 16_384;
+/// Files and pages of one `http` service, if the file does not say, in bytes. They are held in frames or beside them, for each worker.
+const CONTENT_BYTES_MAX: usize = 64 << 20;
 
 const DESTINATION: &str = "an address and port such as \"10.0.0.2:7\"";
 const LISTEN: &str = "an address and port such as \"10.0.0.1:7\" (address 0.0.0.0: all of the engine's)";
@@ -53,6 +56,7 @@ enum Kind {
     TcpEcho,
     TcpSink,
     TcpSource,
+    Http,
     Reflect,
 }
 
@@ -63,11 +67,12 @@ const KINDS: &[(&str, Kind)] = &[
     ("tcp-echo", Kind::TcpEcho),
     ("tcp-sink", Kind::TcpSink),
     ("tcp-source", Kind::TcpSource),
+    ("http", Kind::Http),
     ("reflect", Kind::Reflect),
 ];
 
 pub(super) fn read_service(doc: &Doc<'_>, mut section: Section<'_>) -> Option<Spec> {
-    let what = "what it does: \"udp-echo\", \"udp-sink\", \"udp-source\", \"tcp-echo\", \"tcp-sink\", \"tcp-source\" or \"reflect\"";
+    let what = "what it does: \"udp-echo\", \"udp-sink\", \"udp-source\", \"tcp-echo\", \"tcp-sink\", \"tcp-source\", \"http\" or \"reflect\"";
     // Of an unknown kind the keys are unknown too: nothing more to say about it.
     let kind = section.required("kind", what, word(KINDS))?;
     let at = section.at().clone();
@@ -93,6 +98,7 @@ pub(super) fn read_service(doc: &Doc<'_>, mut section: Section<'_>) -> Option<Sp
             listen.map(|listen| Service::TcpSink { listen, options, verify })
         }
         Kind::TcpSource => read_tcp_source(doc, &mut section),
+        Kind::Http => read_http(doc, &mut section),
         Kind::Reflect => Some(Service::Reflect),
     };
     section.finish();
@@ -174,6 +180,47 @@ fn read_outward(
         doc.wrong(&connections.at, "must be 1 with `local`: there is one connection between two ports");
     }
     (local.map(|local| local.value), connections.value)
+}
+
+fn read_http(doc: &Doc<'_>, section: &mut Section<'_>) -> Option<Service> {
+    let listen = read_tcp_listen(doc, section);
+    let options = read_options(section, Nagle::Off);
+    let root = section.optional("root", |value| match string(value)? {
+        empty if empty.is_empty() => Err("must be the name of a folder, not empty".into()),
+        folder => Ok(PathBuf::from(folder)),
+    });
+    let mut pages: Vec<HttpPage> = Vec::new();
+    for mut page in section.tables("pages") {
+        let path = page.required("path", "where it is found, such as \"/\"", http_path);
+        let body = page.required("body", "what is sent", string);
+        let content_type = page.or("content_type", "text/plain; charset=utf-8".into(), header_value).value;
+        page.finish();
+        let (Some(path), Some(body)) = (path, body) else { continue };
+        if pages.iter().any(|other| other.path == path.value) {
+            doc.wrong(&path.at, format!("{:?} is there twice", path.value));
+        }
+        pages.push(HttpPage { path: path.value, body: body.value, content_type });
+    }
+    if !section.has("root") && !section.has("pages") {
+        doc.wrong(section.at(), "must have something to serve: `root`, a folder, or `pages`");
+    }
+    let content_bytes_max = section.or("content_bytes_max", CONTENT_BYTES_MAX, integer(1..=1 << 34)).value;
+    let idle_timeout = Duration::from_secs(section.or("idle_timeout_s", 60, integer(1..=86_400)).value);
+    let root = root.map(|root| root.value);
+    Some(Service::Http { listen: listen?, options, root, pages, content_bytes_max, idle_timeout })
+}
+
+fn http_path(value: &DeValue<'_>) -> Result<String, String> {
+    let path = string(value)?;
+    let plain =
+        path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || c.is_control() || "%?#".contains(c));
+    if plain { Ok(path) } else { Err(format!("must begin with / and have no space, %, ? or #, not {path:?}")) }
+}
+
+fn header_value(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?;
+    let plain = !text.is_empty() && text.len() <= 200 && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if plain { Ok(text) } else { Err(format!("must be 1 to 200 printable ASCII characters, not {text:?}")) }
 }
 
 fn check_remote(doc: &Doc<'_>, remote: &Located<SocketAddrV4>) {

@@ -67,7 +67,6 @@ impl<T> Conns<T> {
     }
 
     /// It has made progress.
-    #[allow(dead_code, reason = "for services with an idle time-out")]
     #[inline]
     pub(in crate::service) fn touch(&mut self, slot: u32, now: Instant) {
         if self.get_mut(slot).is_none() {
