@@ -413,7 +413,9 @@ impl Receiver {
                 continue;
             }
             told.push(start);
-            blocks.push(start, end);
+            // The FIN is part of the segment that it came with: without its number that segment would not look arrived.
+            let fin = u32::from(self.fin == Some(end));
+            blocks.push(start, end + fin);
             left -= 1;
         }
         blocks
