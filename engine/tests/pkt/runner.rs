@@ -253,7 +253,6 @@ impl Runner {
     // ---- packets
 
     fn inject(&mut self, frame: &[u8]) -> Result<(), String> {
-        self.nothing_unexpected()?;
         let pool = self.stack.pool().clone();
         let mut pieces = frame.chunks(pool.frame_payload_bytes()).map(|piece| pool.rx_from_bytes(piece));
         let mut packet = pieces.next().flatten().ok_or("no frame to receive into")?;
@@ -264,6 +263,9 @@ impl Runner {
     }
 
     fn receive(&mut self, packet: &Packet) -> Result<(), String> {
+        if !packet.in_burst {
+            self.nothing_unexpected()?;
+        }
         let now = self.now;
         let connection = &mut self.peer().connection;
         let segment = connection.segment(packet, now);
@@ -273,6 +275,7 @@ impl Runner {
     }
 
     fn receive_icmp(&mut self, icmp: &Icmp) -> Result<(), String> {
+        self.nothing_unexpected()?;
         let connection = &self.peers[self.current].connection;
         let error = IcmpError {
             kind: icmp.kind,

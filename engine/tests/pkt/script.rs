@@ -60,6 +60,8 @@ pub(crate) struct Packet {
     /// `None`: not looked at; from the peer: what the connection calls for.
     pub(crate) options: Option<OptionList>,
     pub(crate) ecn: Option<u8>,
+    /// From the peer only: it comes in one burst with the one before, whatever we answer to that.
+    pub(crate) in_burst: bool,
     /// From the peer only: the checksum is wrong.
     pub(crate) bad_checksum: bool,
 }
@@ -377,17 +379,18 @@ fn split_options(text: &str) -> Result<(String, Option<String>), String> {
     }
 }
 
-/// One packet, or with `xN` in front so many, each following the one before.
+/// One packet, or with `xN` in front so many, each following the one before, or `xN/STEP` that many bytes on.
 fn parse_packets(text: &str) -> Result<Vec<Packet>, String> {
     let (words, options) = split_options(text)?;
     let mut words = words.split_whitespace().peekable();
     let mut next = |what: &str| words.next().ok_or(format!("{what} is missing"));
     let mut packet = Packet { options: options.map(|list| parse_options(&list)).transpose()?, ..Packet::default() };
     let mut word = next("flags")?;
-    let mut count = 1;
+    let (mut count, mut step) = (1, None);
     loop {
         if let Some(times) = word.strip_prefix('x') {
-            count = number(times)?;
+            let (times, apart) = times.split_once('/').map_or((times, None), |(times, step)| (times, Some(step)));
+            (count, step) = (number(times)?, apart.map(number).transpose()?);
         } else if let Some(mark) = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
             match mark {
                 "noecn" => packet.ecn = Some(0),
@@ -416,8 +419,8 @@ fn parse_packets(text: &str) -> Result<Vec<Packet>, String> {
     if packet.ack.is_some() != (packet.flags & ACK != 0) {
         return Err("`ack` goes with the flag `.`, and the flag with it".into());
     }
-    let step = packet.len;
-    let numbered = |at: u32| Packet { seq: packet.seq.wrapping_add(at * step), ..packet.clone() };
+    let step = step.unwrap_or(packet.len);
+    let numbered = |at: u32| Packet { seq: packet.seq.wrapping_add(at * step), in_burst: at > 0, ..packet.clone() };
     Ok((0..count).map(numbered).collect())
 }
 

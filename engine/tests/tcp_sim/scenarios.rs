@@ -78,7 +78,12 @@ fn long_fat_path() {
     let link = LinkConfig::new(100_000_000, MS * 100).with_queue(2_500_000);
     let pool = PoolConfig { rx_reserve_frames: 512, run_frames: 8_192 };
     let host = HostConfig { frames: 32_768, pool, ..host() };
-    let options = TcpOptions { send_queue_bytes: 8 << 20, recv_frames_max: 12_000, ..TcpOptions::default() };
+    let options = TcpOptions {
+        send_queue_bytes: 8 << 20,
+        send_frames_max: 12_000,
+        recv_frames_max: 12_000,
+        ..TcpOptions::default()
+    };
     let plans = (Plan { options: options.clone(), ..Plan::client(80_000_000) }, Plan { options, ..Plan::server(0) });
     let transfer = Transfer::run(11, host, plans, both(link), MINUTE * 5);
     let share = transfer.steady_bits_per_s() / 100e6;

@@ -39,6 +39,7 @@ fn packets() {
         options: Some(OptionList { timestamps, ..OptionList::default() }),
         ecn: None,
         bad_checksum: false,
+        in_burst: false,
     };
     assert_eq!(packet, want);
     let Step::Out(packet) = one("+0 > [ect0] R -1:-1(0) win <=9").step else { panic!() };
@@ -61,6 +62,8 @@ fn a_number_of_packets() {
             step => panic!("{step:?}"),
         })
         .collect();
+    let apart = Script::parse("+0 < x2/200 . 1:101(100) ack 1").unwrap();
+    assert!(matches!(&apart.lines[1].step, Step::In(Packet { seq: 201, len: 100, in_burst: true, .. })));
     let (first, now) = (When::After(Duration::from_millis(100)), When::After(Duration::ZERO));
     assert_eq!(seqs, [(first, 1, 1460), (now, 1461, 1460), (now, 2921, 1460)]);
 }
