@@ -331,13 +331,17 @@ impl Worker {
             while self.clock.now() < until {
                 self.port.reap();
                 let egress = match &mut self.program {
-                    Program::Stack { stack, .. } => stack.egress(PORT_IFACE),
+                    Program::Stack { stack, .. } => {
+                        // Connections that the application has just closed have a FIN to send.
+                        stack.flush();
+                        stack.egress(PORT_IFACE)
+                    }
                     Program::Frames { egress, .. } => egress,
                 };
                 let now = self.clock.now();
+                let done = egress.is_empty();
                 self.port.transmit(now, egress);
-                let empty = egress.is_empty();
-                if self.port.kick().is_err() || empty {
+                if self.port.kick().is_err() || done {
                     break;
                 }
             }
