@@ -53,12 +53,14 @@ pub(crate) struct BulkResult {
     pub(crate) gbit_per_second: f64,
     /// Longest time without a byte.
     pub(crate) longest_stall_ms: f64,
+    /// Segments that the engine sent again; `None` for a kernel, which is not asked.
+    pub(crate) retransmissions: Option<u64>,
 }
 
 impl BulkResult {
     pub(super) fn new(bytes: u64, took: Duration, longest_stall: Duration) -> Self {
         let gbit_per_second = bytes as f64 * 8.0 / took.as_secs_f64() / 1e9;
-        Self { bytes, gbit_per_second, longest_stall_ms: longest_stall.as_secs_f64() * 1e3 }
+        Self { bytes, gbit_per_second, longest_stall_ms: longest_stall.as_secs_f64() * 1e3, retransmissions: None }
     }
 }
 
@@ -72,8 +74,9 @@ impl BulkArgs {
         if self.json {
             println!("{}", serde_json::to_string(result)?);
         } else {
-            let BulkResult { bytes, gbit_per_second, longest_stall_ms } = result;
-            println!("{gbit_per_second:.3} Gbit/s ({bytes} bytes, longest stall {longest_stall_ms:.2} ms)");
+            let BulkResult { bytes, gbit_per_second, longest_stall_ms, retransmissions } = result;
+            let again = retransmissions.map_or(String::new(), |count| format!(", {count} retransmissions"));
+            println!("{gbit_per_second:.3} Gbit/s ({bytes} bytes, longest stall {longest_stall_ms:.2} ms{again})");
         }
         Ok(())
     }

@@ -154,8 +154,11 @@ impl Framewire {
         let direction = if path == Path::ToKernel { "receive" } else { "send" };
         command.args(["--target", &target(), "--direction", direction]);
         let result: BulkResult = result_of(plan, command)?;
-        let note = (result.longest_stall_ms > STALL_NOTE_MS)
+        let stall = (result.longest_stall_ms > STALL_NOTE_MS)
             .then(|| format!("nothing went through for {:.1} ms", result.longest_stall_ms));
+        let again = result.retransmissions.filter(|&count| count > 0).map(|count| format!("{count} retransmissions"));
+        let notes: Vec<String> = stall.into_iter().chain(again).collect();
+        let note = (!notes.is_empty()).then(|| notes.join(", "));
         let about = server.about.clone();
         server.stop()?;
         Ok((about, Figure { value: result.gbit_per_second, note }))

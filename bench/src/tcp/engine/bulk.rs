@@ -40,6 +40,7 @@ struct Measured {
     begin: Instant,
     bytes_before: u64,
     bytes: u64,
+    retransmissions_before: u64,
     /// When the last of them went through.
     last: Instant,
     longest_stall: Duration,
@@ -122,10 +123,12 @@ impl Client {
             return Ok(None);
         }
         let bytes = self.through(net);
+        let retransmissions = self.retransmissions(net);
         let measured = self.measured.get_or_insert(Measured {
             begin: now,
             bytes_before: bytes,
             bytes,
+            retransmissions_before: retransmissions,
             last: now,
             longest_stall: Duration::ZERO,
         });
@@ -136,7 +139,15 @@ impl Client {
         ensure!(now - measured.last < PATIENCE, "it stalled after {bytes} bytes");
         let took = now - measured.begin;
         let over = took.as_secs_f64() >= self.args.seconds;
-        Ok(over.then(|| BulkResult::new(bytes - measured.bytes_before, took, measured.longest_stall)))
+        Ok(over.then(|| BulkResult {
+            retransmissions: Some(retransmissions - measured.retransmissions_before),
+            ..BulkResult::new(bytes - measured.bytes_before, took, measured.longest_stall)
+        }))
+    }
+
+    fn retransmissions(&self, net: &Net<'_>) -> u64 {
+        let info = self.stream.and_then(|stream| stream.info(net));
+        info.map_or(0, |info| u64::from(info.retransmissions))
     }
 
     fn tell(&mut self, result: Result<BulkResult>) {
