@@ -4,7 +4,7 @@
 use crate::{
     endpoint::{check, filled},
     link::{Faults, LinkConfig},
-    network::{HostConfig, Idle, Network},
+    network::{HostConfig, IFACE, Idle, Network},
 };
 use framewire::{
     buf::PoolConfig,
@@ -41,6 +41,11 @@ enum Action {
     Wait {
         us: u64,
     },
+    /// The host's link becomes narrower or wider: segments are cut anew and overlap those before.
+    Mtu {
+        side: usize,
+        mtu: usize,
+    },
     /// The links do this from now on.
     Weather(Weather),
 }
@@ -71,6 +76,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => side.clone().prop_map(|side| Action::RecvHalf { side }),
         1 => side.clone().prop_map(|side| Action::Shutdown { side }),
         10 => prop_oneof![1..3_000u64, 1_000..500_000u64].prop_map(|us| Action::Wait { us }),
+        1 => (side.clone(), 576..9_000usize).prop_map(|(side, mtu)| Action::Mtu { side, mtu }),
         2 => weather().prop_map(Action::Weather),
     ]
 }
@@ -257,6 +263,10 @@ impl World {
                 }
             }
             Action::Wait { us } => self.network.run_for(Duration::from_micros(us)),
+            Action::Mtu { side, mtu } => {
+                assert!(self.network.hosts[side].stack.set_mtu(IFACE, mtu));
+                self.network.transmit(side);
+            }
             Action::Weather(weather) => self.set_weather(weather),
         }
         self.network.assert_balanced();
