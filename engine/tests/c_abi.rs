@@ -8,8 +8,10 @@ use c_header::{Toolchain, run};
 fn program(name: &str, arguments: &[&str]) {
     let Some(tools) = Toolchain::find() else { return };
     let source = c_header::engine().join(format!("tests/c/{name}.c"));
-    let plain = tools.compile("gcc", &source, &["-std=c99", "-pedantic"], &format!("{name}-gcc"));
-    run(&plain, arguments);
+    for compiler in tools.compilers() {
+        let plain = tools.compile(compiler, &source, &["-std=c99", "-pedantic"], &format!("{name}-{compiler}"));
+        run(&plain, arguments);
+    }
     // The library is not built for it, but what the program does with the memory that it is given is watched.
     let watched =
         tools.compile("gcc", &source, &["-std=gnu11", "-O1", "-fsanitize=address,undefined"], &format!("{name}-asan"));
@@ -29,6 +31,26 @@ fn udp_over_a_driver_that_never_completes() {
 #[test]
 fn stream() {
     program("stream", &[]);
+}
+
+#[test]
+fn stream_send() {
+    program("stream_send", &[]);
+}
+
+#[test]
+fn stream_events() {
+    program("stream_events", &[]);
+}
+
+#[test]
+fn stream_clock() {
+    program("stream_clock", &[]);
+}
+
+#[test]
+fn stream_threads() {
+    program("stream_threads", &[]);
 }
 
 #[test]
@@ -113,6 +135,32 @@ fn signatures_agree() {
     }
     for name in header.keys() {
         assert!(library.contains_key(name), "{name} is in the header and not in the library");
+    }
+}
+
+/// The table of calls, errors and tests has every call, and names programs that look for these errors.
+#[test]
+fn every_call_is_in_the_table() {
+    let table = std::fs::read_to_string(c_header::engine().join("include/README.md")).expect("the table");
+    for name in c_header::prototypes().into_keys() {
+        assert!(table.contains(&format!("`{name}`")), "{name} is not in include/README.md");
+    }
+    for row in table.lines().filter(|line| line.starts_with("| `tf")) {
+        let [_, _, errors, programs, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let text: String = programs
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(|name| std::fs::read_to_string(c_header::engine().join("tests/c").join(name)).expect("a program"))
+            .collect();
+        // What stands in brackets has no test.
+        let tested = errors.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+        let tested = tested.collect::<String>();
+        for error in
+            tested.split(|c: char| !c.is_ascii_uppercase()).filter(|word| word.len() > 3 && word.starts_with('E'))
+        {
+            assert!(text.contains(&format!("TM_{error})")) || text.contains(&format!("TM_{error};")), "{row}: {error}");
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod driver;
 pub mod error;
 pub mod events;
 mod face;
+mod flow;
 mod gate;
 pub mod inet;
 mod interface;

@@ -22,6 +22,7 @@ static void peer_take(const unsigned char *ip);
 typedef struct peer_connection {
     unsigned port, our_port;      /* the peer's, the stack's */
     uint32_t snd, rcv;            /* what it sends next, what it expects next */
+    uint32_t seen;                /* behind the last that came, acknowledged or not */
     unsigned window;
     int open, acks, echoes;       /* knobs: it acknowledges, it sends back */
     int established, fin, reset;  /* what it has seen */
@@ -145,17 +146,18 @@ static void peer_take(const unsigned char *ip)
         return;
     }
     peer->established = 1;
+    peer->seen = get32(tcp + 4) + (uint32_t)length + (flags & TCP_FIN);
+    if (!peer->acks)
+        return;
     if (get32(tcp + 4) != peer->rcv) {
-        if (length > 0 || flags & TCP_FIN)
-            peer_segment(peer, TCP_ACK, 0, 0, 0);
+        /* A probe, or something again. */
+        peer_segment(peer, TCP_ACK, 0, 0, 0);
         return;
     }
     if (flags & TCP_URG) {
         peer->urgent_pointer = get16(tcp + 18);
         peer->urgent = peer->length + (int)peer->urgent_pointer;
     }
-    if (!peer->acks)
-        return;
     if (length > 0) {
         peer->segments++;
         if (peer->length + length <= (int)sizeof peer->data)
@@ -197,11 +199,20 @@ static inline void peer_resets(peer_connection *peer)
     peer->open = 0;
 }
 
-/* It acknowledges all that it was sent, of which `length` bytes it did not take down. */
-static inline void peer_catch_up(peer_connection *peer, int length)
+/* It acknowledges `length` bytes that it did not take down. */
+static inline void peer_acknowledge(peer_connection *peer, int length)
 {
     peer->rcv += (uint32_t)length;
     peer_segment(peer, TCP_ACK, 0, 0, 0);
+}
+
+/* From now on it acknowledges; and all that it was sent before. */
+static inline void peer_catch_up(peer_connection *peer)
+{
+    peer->acks = 1;
+    peer->rcv = peer->seen;
+    peer_segment(peer, TCP_ACK, 0, 0, 0);
+    pump();
 }
 
 static inline int stream_socket(void)

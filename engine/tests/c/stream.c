@@ -201,6 +201,57 @@ static void resets(void)
     close_cleanly(sd);
 }
 
+#define CHECK_BAD(call)                      \
+    do {                                     \
+        CHECK_EQ(call, TM_SOCKET_ERROR);     \
+        CHECK_EQ(tfGetLastError(), TM_EBADF); \
+    } while (0)
+
+static void out_of_place(void)
+{
+    struct sockaddr_in to = address_of("10.0.0.2", 9);
+    int udp = udp_socket(0), sd = stream_socket(), value = 0;
+    ttUserMessage h;
+    char *data, back[4];
+    section("calls on the wrong kind of socket, on none, and too early");
+    CHECK_FAILS(udp, tfResetConnection(udp), TM_EOPNOTSUPP);
+    CHECK_FAILS(udp, tfGetSendCompltBytes(udp), TM_EOPNOTSUPP);
+    CHECK_FAILS(udp, tfGetSendBytesLeft(udp), TM_EOPNOTSUPP);
+    CHECK_FAILS(udp, tfGetOobDataOffset(udp), TM_EOPNOTSUPP);
+    CHECK_FAILS(udp, send(udp, text, 1, MSG_OOB), TM_EOPNOTSUPP);
+    CHECK_FAILS(udp, recv(udp, back, 1, MSG_OOB), TM_EOPNOTSUPP);
+    CHECK_FAILS(udp, recv(udp, back, 1, MSG_WAITALL), TM_EINVAL);
+    CHECK_BAD(tfResetConnection(999));
+    CHECK_BAD(tfGetWaitingBytes(999));
+    CHECK_BAD(tfGetSendCompltBytes(999));
+    CHECK_BAD(tfGetSendBytesLeft(999));
+    CHECK_BAD(tfGetOobDataOffset(999));
+    CHECK_BAD(tfRegisterSocketCB(999, 0, 0));
+    CHECK_BAD(listen(999, 1));
+    CHECK_BAD(accept(999, 0, 0));
+    CHECK_BAD(connect(999, (struct sockaddr *)&to, sizeof to));
+    CHECK_BAD(bind(999, (struct sockaddr *)&to, sizeof to));
+    CHECK_BAD(shutdown(999, SHUT_WR));
+    CHECK_BAD(getpeername(999, 0, 0));
+    CHECK_BAD(tfIoctl(999, FIONREAD, &value));
+    CHECK_BAD(tfBlockingState(999, TM_BLOCKING_ON));
+    CHECK_FAILS(sd, tfGetOobDataOffset(sd), TM_ENOTCONN);
+    CHECK_FAILS(sd, tfIoctl(sd, SIOCATMARK, &value), TM_ENOTCONN);
+    CHECK_FAILS(sd, recv(sd, back, 1, MSG_OOB), TM_ENOTCONN);
+    CHECK_FAILS(sd, tfZeroCopyRecv(sd, &h, &data, 10, 0), TM_ENOTCONN);
+    CHECK_FAILS(sd, connect(sd, (struct sockaddr *)&to, 7), TM_EINVAL);
+    CHECK_FAILS(sd, sendto(sd, text, 1, 0, (struct sockaddr *)&to, sizeof to), TM_ENOTCONN);
+    to.sin_family = AF_UNSPEC;
+    CHECK_FAILS(sd, connect(sd, (struct sockaddr *)&to, sizeof to), TM_EAFNOSUPPORT);
+    to.sin_family = AF_INET6;
+    CHECK_FAILS(sd, bind(sd, (struct sockaddr *)&to, sizeof to), TM_EAFNOSUPPORT);
+    CHECK_EQ(tfGetWaitingBytes(sd) | tfGetSendCompltBytes(sd) | tfGetSendBytesLeft(sd), 0);
+    CHECK_EQ(connect_to(sd, "10.0.0.2", 9), 0);
+    peer_resets(peer_last());
+    CHECK_FAILS(sd, tfZeroCopyRecv(sd, &h, &data, 10, 0), TM_ECONNRESET);
+    CHECK_EQ(tfClose(sd) | tfClose(udp), 0);
+}
+
 int main(void)
 {
     ttUserInterface i = wire_up();
@@ -208,6 +259,7 @@ int main(void)
     not_blocking();
     accepting();
     resets();
+    out_of_place();
     pump();
     check_all_free(i);
     return finish("stream");

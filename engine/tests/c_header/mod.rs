@@ -43,6 +43,16 @@ impl Toolchain {
         Some(Self { libraries, out })
     }
 
+    /// The C compilers that programs must build with; clang where it is installed, and there it must be where nothing may be skipped.
+    pub(crate) fn compilers(&self) -> &'static [&'static str] {
+        if Command::new("clang").arg("--version").output().is_ok() {
+            return &["gcc", "clang"];
+        }
+        assert!(env::var_os("FRAMEWIRE_TEST_NO_SKIP").is_none_or(|value| value != "1"), "no clang: install clang");
+        eprintln!("SKIPPED: no clang");
+        &["gcc"]
+    }
+
     fn base(&self, compiler: &str, options: &[&str]) -> Command {
         let mut command = Command::new(compiler);
         command.args(["-g", "-Wall", "-Wextra", "-Werror"]).args(options);
