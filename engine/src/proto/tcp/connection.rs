@@ -525,6 +525,8 @@ impl Connection {
         self.closed = Some(reason);
         if self.state != TcpState::TimeWait {
             self.state = TcpState::Closed;
+            // Nobody is left to acknowledge anything to; who waited for it would wait for ever.
+            (self.ack_now, self.dup_acks_owed) = (false, 0);
         }
         self.send.clear(host.spares());
         self.receive.forget_held(host);

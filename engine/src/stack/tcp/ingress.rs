@@ -2,7 +2,7 @@
 
 use super::{
     super::{RxChecksum, Stack, StackEvent, TimerKey, ingress::splits_header},
-    Entry, HalfOpenSlot, ListenerHandle, Waiting,
+    Entry, HalfOpenSlot, ListenerHandle, PATH_MTU_MIN, Waiting,
     armed::Armed,
     later, listed,
 };
@@ -419,7 +419,8 @@ impl Stack {
         match error {
             IcmpError::TooBig(mtu) => {
                 let remote = *ends.remote.ip();
-                if self.path_mtus.handle_too_big(remote, mtu, self.now) {
+                // The table is everybody's: a guess at a TCP segment must not make crumbs of datagrams and acknowledgments either.
+                if self.path_mtus.handle_too_big(remote, mtu.max(PATH_MTU_MIN), self.now) {
                     self.dest.clear();
                 }
                 let mtu = self.tcp_path_mtu(remote);
