@@ -10,5 +10,6 @@ mod rig;
 mod ripple20;
 mod tcp_floods;
 mod tcp_forgeries;
+mod tcp_million;
 mod tcp_odd;
 mod tcp_peer;

@@ -2,7 +2,7 @@
 
 use crate::frames::*;
 use framewire::{
-    buf::{HugePages, Pool, PoolConfig, Region, RxBuf},
+    buf::{HugePages, Pool, PoolConfig, Region, RxBuf, Sealed},
     proto::IfaceId,
     socket::TcpListener,
     stack::{IfaceConfig, Stack, StackConfig, StackEvent, UdpHandle},
@@ -126,6 +126,22 @@ impl Rig {
             }
         }
         assert!(packet.is_empty(), "a packet without an end");
+        self.stack.egress_drained(IFACE);
+        packets
+    }
+
+    /// As [`sent`](Self::sent), but the frames stay with the network card as long as `held` has them.
+    pub(crate) fn post(&mut self, held: &mut Vec<Sealed>) -> Vec<Vec<u8>> {
+        self.stack.set_now(self.now);
+        self.stack.flush();
+        let (mut packets, mut packet) = (std::mem::take(&mut self.kept), vec![]);
+        while let Some(piece) = self.stack.egress(IFACE).pop() {
+            packet.extend_from_slice(piece.as_slice());
+            if !piece.more() {
+                packets.push(std::mem::take(&mut packet));
+            }
+            held.push(piece);
+        }
         self.stack.egress_drained(IFACE);
         packets
     }

@@ -90,7 +90,7 @@ pub(crate) fn segments(frames: &[Vec<u8>]) -> Vec<Heard> {
         let segment = &packet[ip.header_len..ip.total_len];
         (ip.protocol == ipv4::protocol::TCP).then(|| {
             let pseudo = checksum::pseudo_header(ip.src, ip.dst, ipv4::protocol::TCP, segment.len() as u16);
-            assert_eq!(checksum::add(pseudo, checksum::sum(segment)), 0xffff, "the checksum of {segment:02x?}");
+            assert_eq!(checksum::add(pseudo, checksum::sum(segment)), 0xffff, "the checksum in {packet:02x?}");
             let header = Header::parse(segment).unwrap();
             Heard {
                 to: SocketAddrV4::new(ip.dst, header.dst_port),
