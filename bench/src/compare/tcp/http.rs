@@ -1,10 +1,11 @@
 //! HTTP requests over lasting connections, by wrk.
 
-use super::{installed, kernel_side, patience};
+use super::{Client, framewire_side, installed, kernel_side, patience};
 use crate::compare::{
     Plan,
     bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
     report::Better,
+    systems::{Appliance, FRAMEWIRE},
     turns::{Contender, Contest, Figure, Row, Turn},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -25,7 +26,7 @@ const CONNECTIONS: usize = 64;
 const BUSY_NOTE: f64 = 0.95;
 
 /// The suite `http`.
-pub(in crate::compare) fn contest(_plan: &Plan) -> Contest {
+pub(in crate::compare) fn contest(plan: &Plan) -> Contest {
     let rows = SIZES.iter().flat_map(|size| {
         let scenario = format!("{size} B, {CONNECTIONS} connections");
         [
@@ -33,7 +34,8 @@ pub(in crate::compare) fn contest(_plan: &Plan) -> Contest {
             Row { scenario: scenario + " p99", unit: "µs", better: Better::Lower },
         ]
     });
-    Contest { rows: rows.collect(), contenders: vec![Box::new(Nginx)] }
+    let framewire = Framewire { appliance: Appliance::new(&plan.framewire) };
+    Contest { rows: rows.collect(), contenders: vec![Box::new(Nginx), Box::new(framewire)] }
 }
 
 /// nginx, one worker, files kept open.
@@ -64,6 +66,35 @@ impl Contender for Nginx {
         let figures = loads(plan, &bed)?;
         server.stop()?;
         Ok(Turn { about: Some("one worker, files kept open, sendfile".into()), figures })
+    }
+}
+
+/// The appliance's `http`, with the same folder.
+#[derive(Debug)]
+struct Framewire {
+    appliance: Appliance,
+}
+
+impl Contender for Framewire {
+    fn name(&self) -> &'static str {
+        FRAMEWIRE
+    }
+
+    fn check(&self) -> Result<()> {
+        self.appliance.check()?;
+        installed("wrk", "wrk")
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Turn> {
+        let bed = Bed::create(plan.cores)?;
+        let folder = content()?;
+        let root = folder.path().display();
+        let service = format!("kind = \"http\"\nlisten = \"{DUT_ADDRESS}:{PORT}\"\nroot = \"{root}\"");
+        let server = framewire_side(&bed, &self.appliance, &service, Client::Kernel)?;
+        let figures = loads(plan, &bed)?;
+        let about = Some(server.about.clone());
+        server.stop()?;
+        Ok(Turn { about, figures })
     }
 }
 
