@@ -11,8 +11,7 @@ use std::{
 };
 
 use framewire_tests::rig::{
-    Appliance, Counting, ENGINE_V4, PEER_V4, Process, Report, StreamExt, TempDir, Topology, configuration, pattern,
-    require_root,
+    Appliance, Counting, ENGINE_V4, PEER_V4, Process, Report, TempDir, Topology, configuration, pattern, require_root,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);

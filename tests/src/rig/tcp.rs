@@ -230,7 +230,8 @@ pub fn allow_open_files(count: u64) -> Result<()> {
 pub struct StreamLoad {
     stop: Arc<AtomicBool>,
     compared: Arc<AtomicU64>,
-    threads: Option<(JoinHandle<Result<u64>>, JoinHandle<Result<u64>>)>,
+    /// Writer and reader; each ends with how many bytes it has handled.
+    threads: Option<[JoinHandle<Result<u64>>; 2]>,
 }
 
 impl StreamLoad {
@@ -265,7 +266,7 @@ impl StreamLoad {
                 }
             }
         });
-        Ok(Self { stop, compared, threads: Some((writer, reader)) })
+        Ok(Self { stop, compared, threads: Some([writer, reader]) })
     }
 
     /// Bytes that have come back and were right.
@@ -294,7 +295,7 @@ impl StreamLoad {
     /// The connection failed, or not all came back.
     pub fn finish(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
-        let Some((writer, reader)) = self.threads.take() else { bail!("finished already") };
+        let Some([writer, reader]) = self.threads.take() else { bail!("finished already") };
         let ended = "a thread of the load panicked";
         let sent = writer.join().map_err(|_| anyhow::anyhow!(ended))?.context("the writer")?;
         let got = reader.join().map_err(|_| anyhow::anyhow!(ended))?.context("the reader")?;
