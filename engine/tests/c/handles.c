@@ -218,6 +218,32 @@ static void addresses(void)
     CHECK_EQ(inet_pton(77, "1.2.3.4", &ip), -1);
 }
 
+static void remaining_errors(ttUserInterface i)
+{
+    static const char neighbour[6] = {2, 0, 0, 0, 0, 9}, group[6] = {1, 0, 0, 0, 0, 9};
+    uint32_t mask = inet_addr("255.255.255.0"), own = inet_addr("10.0.0.1");
+    int sd = udp_socket(0);
+    char *data, byte = 0;
+    ttUserMessage h;
+    section("errors of interface calls and of receiving that no other program looks for");
+    CHECK_EQ(tfAddArpEntry(inet_addr("10.0.0.9"), neighbour, 5), TM_EINVAL);
+    CHECK_EQ(tfAddArpEntry(inet_addr("10.0.0.9"), group, 6), TM_EINVAL);
+    CHECK_EQ(tfAddArpEntry(inet_addr("192.0.2.9"), neighbour, 6), TM_EHOSTUNREACH);
+    CHECK_EQ(tfAddArpEntry(inet_addr("10.0.0.9"), neighbour, 6), TM_ENOERROR);
+    CHECK_EQ(tfOpenInterface(0, own, mask, 0, 1), TM_EFAULT);
+    CHECK_EQ(tfConfigInterface(0, own, mask, 0, 1), TM_EFAULT);
+    CHECK_EQ(tfConfigInterface(i, own, mask, 0, 0), TM_EINVAL);
+    CHECK_EQ(tfGetIfMtu(i, 0), TM_EFAULT);
+    CHECK_EQ(tfSetIfMtu(i, 10), TM_EINVAL);
+    CHECK_EQ(tfZeroCopyRecv(999, &h, &data, 10, 0), TM_SOCKET_ERROR);
+    CHECK_EQ(tfGetLastError(), TM_EBADF);
+    CHECK_FAILS(sd, tfZeroCopyRecv(sd, &h, &data, 10, MSG_SCATTERED), TM_EOPNOTSUPP);
+    CHECK_FAILS(sd, tfZeroCopyRecv(sd, &h, &data, 10, MSG_DONTWAIT), TM_EWOULDBLOCK);
+    CHECK_FAILS(sd, send(sd, &byte, 1, 0), TM_ENOTCONN);
+    CHECK_FAILS(sd, send(sd, &byte, 1, MSG_OOB), TM_EOPNOTSUPP);
+    CHECK_EQ(tfClose(sd), 0);
+}
+
 int main(void)
 {
     ttUserInterface i = wire_up();
@@ -225,6 +251,7 @@ int main(void)
     sizes();
     null_pointers();
     descriptors();
+    remaining_errors(i);
     addresses();
     check_all_free(i);
     return finish("handles");
