@@ -13,3 +13,4 @@ mod tcp_forgeries;
 mod tcp_million;
 mod tcp_odd;
 mod tcp_peer;
+mod tcp_rules;

@@ -18,7 +18,7 @@ fn count(heard: &[Heard], flags: u8) -> usize {
     heard.iter().filter(|heard| heard.has(flags)).count()
 }
 
-/// RFC 4987 section 3.6; RFC 9293 MUST-9.
+/// RFC 4987 section 3.6.
 #[test]
 fn a_syn_flood_leaves_room_for_a_true_client() {
     let mut rig = Rig::with(|_, iface| iface.addresses = vec!["10.0.0.1/16".parse().unwrap()]);
@@ -377,7 +377,7 @@ fn connections_are_no_more_than_configured() {
     rig.finish();
 }
 
-/// Our own address as the source, and groups on either side.
+/// RFC 9293 MUST-57, MUST-63: our own address as the source, and groups on either side.
 #[test]
 fn land_and_groups() {
     let mut rig = Rig::listening(8);
@@ -391,7 +391,7 @@ fn land_and_groups() {
         let syn = Peer::new(SocketAddrV4::new(source, 999)).syn();
         assert!(rig.dropped(&syn.frame(), "drop_ip_source").is_empty());
     }
-    // RFC 9293 MUST-57: a SYN to a broadcast address is not answered.
+    // A SYN to a broadcast address is not answered.
     for (to, mac) in [(Ipv4Addr::BROADCAST, [0xff; 6]), (Ipv4Addr::new(10, 0, 0, 255), [0xff; 6])] {
         let syn = Peer::port(1000).syn().with(|segment| segment.to.set_ip(to));
         let mut frame = ip(ipv4::Repr { dst: to, ..repr(ipv4::protocol::TCP) }, &syn.bytes());
@@ -404,7 +404,7 @@ fn land_and_groups() {
     rig.finish();
 }
 
-/// Frames run out behind a hole: what fills the hole still gets in (RFC 2018 section 8 lets a receiver take back what it reported).
+/// RFC 2018 section 8: frames run out behind a hole, and what fills the hole still gets in (a receiver may take back what it reported).
 #[test]
 fn a_hole_is_filled_whatever_lies_behind_it() {
     for options in [vec![], timestamps(9, 0)] {

@@ -292,7 +292,7 @@ fn icmp_errors_that_nobody_caused() {
     rig.finish();
 }
 
-/// RFC 6093: the pointer may say anything; the bytes stay what they are, but for the one it takes out.
+/// RFC 9293 MUST-31 and RFC 6093: the pointer may say anything; the bytes stay what they are, but for the one it takes out.
 #[test]
 fn urgent_pointers_beyond_everything() {
     let (mut rig, mut peer, stream) = established(false);

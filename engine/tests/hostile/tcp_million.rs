@@ -379,6 +379,7 @@ fn fight(seed: u64, segments_total: usize) -> Fight {
     fight
 }
 
+/// RFC 9293 MUST-2, MUST-3: every segment of ours has a right checksum, and none with a wrong one gets in.
 #[test]
 fn a_million_segments() {
     // Several fights, so that one that goes quiet does not spend them all.

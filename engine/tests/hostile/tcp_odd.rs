@@ -224,7 +224,7 @@ fn window_scales_out_of_range() {
     }
 }
 
-/// The same option many times, all of them, none of them, in every order: the last of a kind counts, and nothing else.
+/// RFC 9293 MUST-4, MUST-64: the same option many times, all of them, none of them, in every order: the last of a kind counts, and nothing else.
 #[test]
 fn options_in_heaps() {
     let kinds: [&[u8]; 9] = [
