@@ -83,7 +83,7 @@ mod tests {
         SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, host), port)
     }
 
-    /// RFC 9293 section 3.4.1: one every 4 µs.
+    /// RFC 9293 MUST-8: one every 4 µs.
     #[test]
     fn rises_for_the_same_pair() {
         let isns = IsnGenerator::new([1, 2]);
@@ -95,6 +95,7 @@ mod tests {
     }
 
     /// Neighbouring pairs of sockets get numbers that have nothing in common: as many different upper bytes as random ones have.
+    /// RFC 9293 MUST-9: who has not the key cannot tell one pair's number from another's.
     #[test]
     fn unrelated_across_pairs() {
         let isns = IsnGenerator::new([1, 2]);
