@@ -117,7 +117,7 @@ fn many_connections_of_one_port() {
     rig.finish();
 }
 
-/// RFC 9293 MUST-66: a closed window keeps out data, but neither the urgent pointer nor a reset.
+/// RFC 9293 MUST-33, MUST-66: a closed window keeps out data, but neither the urgent pointer nor a reset.
 #[test]
 fn a_window_that_is_closed() {
     let mut rig = Rig::listening(8);
