@@ -39,7 +39,10 @@ fn what_is_complained_of() {
     let cited = |items: &[Item]| items.iter().map(|item| (1, item.clone())).collect();
     let third = Item::Section("3".into());
     assert_eq!(complaints(&list, &cited(&[Item::Must(1), third.clone()])), Vec::<String>::new());
-    assert_eq!(complaints(&list, &cited(std::slice::from_ref(&third))), ["no test names it: RFC 1 MUST-1 (section 2): a"]);
+    assert_eq!(
+        complaints(&list, &cited(std::slice::from_ref(&third))),
+        ["no test names it: RFC 1 MUST-1 (section 2): a"]
+    );
     assert_eq!(
         complaints(&list, &cited(&[Item::Must(1), Item::Must(2)])),
         ["has a test now, take `untested` out: RFC 1 MUST-2 (section 2): b", "no test names it: RFC 1 section 3: c"]
