@@ -3,6 +3,7 @@
 use super::{
     congestion::{Congestion, Window},
     host::Host,
+    path::path_mss,
     receiver::{Receiver, Urgent},
     rtt::RttEstimator,
     sender::{Pending, Phase, Sender},
@@ -589,37 +590,6 @@ impl Connection {
             || (self.send.fin_queued && !self.send.fin_sent)
     }
 
-    /// The path carries packets of at most `mtu` bytes from now on (RFC 1191).
-    pub fn set_path_mtu(&mut self, mtu: u16) {
-        self.path_mss = path_mss(mtu, &self.options);
-        self.set_mss();
-    }
-
-    /// A packet was too large (RFC 1191 section 6.4): what is larger than the path now carries goes again, in smaller segments; that is no sign of congestion.
-    pub fn handle_too_big(&mut self, mtu: u16) {
-        let old = self.send.mss;
-        self.set_path_mtu(mtu);
-        if self.send.mss >= old {
-            return;
-        }
-        let mss = u32::from(self.send.mss);
-        let mut lost = false;
-        for at in 0..self.send.segments.len() {
-            lost |= self.send.segments[at].payload_len() > mss && self.send.mark_lost(at);
-        }
-        if lost && matches!(self.send.phase, Phase::Open) {
-            self.send.phase = Phase::Loss { end: self.send.nxt };
-        }
-    }
-
-    /// The MSS from what peer, path and options allow (RFC 9293 section 3.7.1).
-    pub(super) fn set_mss(&mut self) {
-        let options_bytes = if self.timestamps { TIMESTAMP_BYTES } else { 0 };
-        let mss = self.path_mss.min(self.send.peer_mss).saturating_sub(options_bytes).max(MSS_MIN - TIMESTAMP_BYTES);
-        self.send.mss = mss;
-        self.send.window.mss_bytes = u32::from(mss);
-    }
-
     /// The handshake is done: the initial window (RFC 6928).
     pub(super) fn begin(&mut self, host: &impl Host) {
         self.set_mss();
@@ -636,23 +606,6 @@ impl Connection {
             Some(keepalive) if self.state.is_synchronized() => now + keepalive.idle,
             _ => NEVER,
         };
-    }
-
-    /// An acceptable ICMP error came for it. Protocol and port unreachable end an attempt (RFC 9293 section 3.9.2.2), but no established connection
-    /// (RFC 5927 section 4); network and host unreachable may pass.
-    pub fn handle_unreachable(&mut self, refused: bool, host: &mut impl Host) {
-        if matches!(self.state, TcpState::SynSent | TcpState::SynReceived) {
-            if refused {
-                self.finish(CloseReason::Refused, host);
-            } else {
-                self.soft_error = true;
-            }
-        }
-    }
-
-    /// A number that an ICMP error quotes is one of what is in flight (RFC 5927 section 4.1).
-    pub fn is_in_flight(&self, seq: SeqNum) -> bool {
-        seq.ge(self.send.una) && seq.lt(self.send.nxt)
     }
 
     /// When [`handle_timer`](Self::handle_timer) has something to do.
@@ -715,10 +668,6 @@ impl Connection {
     pub fn is_recovering(&self) -> bool {
         !matches!(self.send.phase, Phase::Open)
     }
-}
-
-fn path_mss(mtu: u16, options: &TcpOptions) -> u16 {
-    mtu.saturating_sub(HEADERS_BYTES).min(options.mss_max).max(MSS_MIN)
 }
 
 /// The smallest scale that can offer `bytes` (RFC 7323 section 2.3).

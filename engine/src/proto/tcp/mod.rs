@@ -21,6 +21,7 @@ mod host;
 mod input;
 pub mod isn;
 mod output;
+mod path;
 pub mod ports;
 pub mod prr;
 mod receiver;

@@ -6,10 +6,12 @@ mod egress;
 mod ingress;
 #[cfg(test)]
 mod tests;
+mod time_wait;
 
 pub(super) use ingress::IcmpError;
 
 use armed::Armed;
+use time_wait::{Waiting, later};
 
 use super::{BindError, Stack, StackEvent, TimerKey, demux::Demux};
 use crate::{
@@ -139,14 +141,6 @@ struct HalfOpenSlot {
     again_at: Instant,
 }
 
-/// A connection in TIME-WAIT.
-#[derive(Debug)]
-struct Waiting {
-    rest: TimeWait,
-    /// When it is looked at: its end, unless that was put off since.
-    queued: Instant,
-}
-
 /// A slab: values by number, numbers used again.
 #[derive(Debug)]
 struct Slab<T> {
@@ -264,11 +258,6 @@ impl TcpTable {
     fn get(&self, handle: TcpHandle) -> Option<&Connection> {
         let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
         slot.connection.as_deref().filter(|connection| !connection.is_detached())
-    }
-
-    /// The queue's entry is the one's own.
-    fn is_queued(&self, index: u32, until: Instant) -> bool {
-        self.time_wait.get(index).is_some_and(|waiting| waiting.queued == until)
     }
 
     fn handle(&self, index: u32) -> TcpHandle {
@@ -566,60 +555,6 @@ impl Stack {
         }
     }
 
-    fn enter_time_wait(&mut self, rest: TimeWait) {
-        if self.config.tcp.time_wait_max == 0 {
-            return;
-        }
-        // The queue, too: it keeps the entry of one that was used again until its time comes.
-        while (self.tcp.time_wait.len() >= self.config.tcp.time_wait_max
-            || self.tcp.time_wait_order.len() >= self.config.tcp.time_wait_max.saturating_mul(2))
-            && let Some((index, until)) = self.tcp.time_wait_order.pop_front()
-        {
-            if self.tcp.is_queued(index, until) && self.remove_time_wait(index) {
-                self.counters.tcp_time_waits_cut += 1;
-            }
-        }
-        let index = self.tcp.time_wait.insert(Waiting { rest, queued: rest.expires });
-        self.tcp.demux.connect(rest.ends.local, rest.ends.remote, Entry::TimeWait(index).pack());
-        if self.tcp.time_wait_armed.want(rest.expires) {
-            self.timers.arm(rest.expires, TimerKey::TcpTimeWait);
-        }
-        self.tcp.time_wait_order.push_back((index, rest.expires));
-    }
-
-    fn remove_time_wait(&mut self, index: u32) -> bool {
-        let Some(Waiting { rest, .. }) = self.tcp.time_wait.remove(index) else { return false };
-        self.tcp.demux.disconnect(rest.ends.local, rest.ends.remote);
-        true
-    }
-
-    /// Timer: forgets connections in TIME-WAIT.
-    pub(super) fn time_wait_timer(&mut self) {
-        let now = self.now;
-        self.tcp.time_wait_armed.fired(now);
-        while let Some(&(index, until)) = self.tcp.time_wait_order.front() {
-            if until > now {
-                if self.tcp.time_wait_armed.want(until) {
-                    self.timers.arm(until, TimerKey::TcpTimeWait);
-                }
-                return;
-            }
-            self.tcp.time_wait_order.pop_front();
-            if !self.tcp.is_queued(index, until) {
-                continue;
-            }
-            match self.tcp.time_wait.get_mut(index) {
-                Some(Waiting { rest, queued }) if rest.expires > now => {
-                    *queued = rest.expires;
-                    self.tcp.time_wait_order.push_back((index, rest.expires));
-                }
-                _ => {
-                    self.remove_time_wait(index);
-                }
-            }
-        }
-    }
-
     /// Timer of a connection.
     pub(super) fn tcp_timer(&mut self, index: u32) {
         let now = self.now;
@@ -705,9 +640,4 @@ impl Stack {
         let path = self.path_mtus.get(to, self.now).unwrap_or(u16::MAX);
         path.max(PATH_MTU_MIN).min(u16::try_from(link).unwrap_or(u16::MAX))
     }
-}
-
-/// An initial sequence number beyond what the former connection used.
-fn later(iss: crate::wire::seq::SeqNum, old: &TimeWait) -> crate::wire::seq::SeqNum {
-    if iss.gt(old.next_iss_min()) { iss } else { old.next_iss_min() }
 }
