@@ -175,8 +175,7 @@ impl<T> Base<T> {
 /// How many frames of the pool are free, judged by the most that ever were.
 ///
 /// What waits in send queues counts for no connection's receive budget, and frames that came in and go out again bypass the reserve for receiving:
-/// a service that took them all would also take those that the acknowledgments must come in. So an eighth is left alone. Not more: what was received and
-/// not taken may hold half of the pool ([`TcpConfig::rx_frames_percent`](crate::socket::TcpConfig::rx_frames_percent)), and must not by itself keep everybody from sending.
+/// a service that took them all would also take those that the acknowledgments must come in. So half is left alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::service) struct Gauge {
     most_free: u32,
@@ -201,7 +200,7 @@ impl Gauge {
         self.most_free = self.most_free.max(free);
         match free {
             0 => Frames::None,
-            free if free > self.most_free / 8 => Frames::Plenty,
+            free if free > self.most_free / 2 => Frames::Plenty,
             _ => Frames::Scarce,
         }
     }
