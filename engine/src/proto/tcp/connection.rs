@@ -570,9 +570,10 @@ impl Connection {
         }
     }
 
-    /// After the application has heard of data: tell it again if it is taking and there is more.
+    /// After the application has heard of data: tell it again if it is taking and there is more, be it the end of the stream, which was told of when data
+    /// still stood before it.
     pub fn relist(&mut self) {
-        if self.receive.progress && !self.receive.queue.is_empty() {
+        if self.receive.progress && (!self.receive.queue.is_empty() || self.receive.finished) {
             self.raise(bits::READABLE);
         }
     }

@@ -505,12 +505,15 @@ impl Connection {
                 return;
             }
             let had_holes = self.receive.has_holes();
+            let before = self.receive.nxt;
             match self.receive.take(seq, payload, &self.options, host) {
-                Taken::InOrder => self.on_in_order(len, had_holes, now, host),
+                Taken::InOrder => {
+                    // With what was held behind it, and without what had come before; a FIN is no data.
+                    let arrived = self.receive.nxt.since(before) - u32::from(self.receive.finished);
+                    self.on_in_order(arrived, had_holes, now, host);
+                }
                 Taken::OutOfOrder => {
-                    let counters = host.counters();
-                    counters.tcp_rx_payload_bytes += u64::from(len);
-                    counters.tcp_out_of_order += 1;
+                    host.counters().tcp_out_of_order += 1;
                     self.owe_duplicate();
                 }
                 Taken::Duplicate => {

@@ -134,6 +134,7 @@ impl Sender {
         }
         self.notice_needless(ack, &told, counters);
         self.probe_answered(ack, &told);
+        let lost_before = self.lost_bytes;
         if self.sack {
             match ack.detection {
                 LossDetection::Rack => {
@@ -145,6 +146,7 @@ impl Sender {
         } else {
             self.detect_by_duplicates(ack, &told);
         }
+        told.lost = self.lost_bytes.saturating_sub(lost_before);
         self.react(ack, &told, in_flight_before, counters);
         if self.timer == TimerKind::TailProbe && (self.sacked_segments > 0 || !matches!(self.phase, Phase::Open)) {
             // RFC 8985 section 7.2: no probe where there is other evidence.
@@ -365,7 +367,9 @@ impl Sender {
             Phase::Recovery { prr, .. } => {
                 // Without SACK a duplicate stands for a segment.
                 let delivered = if self.sack || !ack.duplicate { told.delivered } else { mss };
-                let safe = told.acked > 0 && self.lost_bytes == 0;
+                // RFC 9937 section 6, SafeACK: progress, and no loss beyond those known. With all that is known as the measure, a long list of losses would
+                // be sent again at one segment for each delayed acknowledgment.
+                let safe = told.acked > 0 && told.lost == 0;
                 let budget = prr.on_ack(delivered, in_flight, safe, mss);
                 self.window.cwnd_bytes = in_flight + budget;
             }

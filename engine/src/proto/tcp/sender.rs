@@ -168,6 +168,8 @@ pub(super) struct Delivered {
     pub(super) resent: bool,
     /// It reported duplicates (RFC 2883).
     pub(super) dsack: bool,
+    /// Bytes that it showed to be lost.
+    pub(super) lost: u32,
 }
 
 /// Sending half of a connection.

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     buf::{HugePages, Pool, PoolConfig, Region, TxBuf},
     proto::IfaceId,
-    socket::{Net, TcpRecvError, TcpSendError, TcpStream},
+    socket::{Net, TcpEvent, TcpRecvError, TcpSendError, TcpStream},
     stack::{IfaceConfig, StackConfig},
     time::Duration,
     wire::MacAddr,
@@ -273,5 +273,40 @@ fn tiny_buffers_are_bounded_by_frames() {
     client.send(&mut pair.net(0), buf).unwrap();
     pair.advance(Duration::from_secs(1));
     assert_eq!(pair.read(1, server).len(), 11);
+    pair.whole();
+}
+
+#[test]
+fn bytes_are_counted_once_and_the_end_is_told_to_who_takes() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect();
+    let mut count = 0;
+    // The first data segment is lost: what follows is kept out of order.
+    pair.lose = Box::new(move |_, packet| {
+        count += u32::from(packet.len() > 100);
+        packet.len() > 100 && count == 1
+    });
+    for i in 0..8 {
+        let buf = pair.buf(0, &text(1000, i));
+        client.send(&mut pair.net(0), buf).unwrap();
+    }
+    client.shutdown(&mut pair.net(0));
+    pair.advance(Duration::from_secs(3));
+    assert_eq!(pair.hosts[1].counters.tcp_rx_payload_bytes, 8000);
+    let Some(StackEvent::Tcp(handle)) = pair.hosts[1].next_event().and_then(|event| match event {
+        StackEvent::TcpAcceptable(_) => pair.hosts[1].next_event(),
+        other => Some(other),
+    }) else {
+        panic!("an event of the stream")
+    };
+    while pair.hosts[1].tcp_poll_event(handle).is_some() {}
+    // It takes exactly what there is, and does not ask for more: the stream's end is still to come.
+    while server.waiting_bytes(&pair.net(1)) > 0 {
+        drop(server.recv(&mut pair.net(1)).unwrap());
+    }
+    pair.hosts[1].tcp_relist(handle);
+    assert_eq!(pair.hosts[1].tcp_poll_event(handle), Some(TcpEvent::Readable));
+    pair.hosts[1].tcp_relist(handle);
+    assert_eq!(pair.hosts[1].tcp_poll_event(handle), None);
     pair.whole();
 }
