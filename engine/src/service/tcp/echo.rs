@@ -10,6 +10,9 @@ use std::{net::SocketAddrV4, sync::Arc};
 
 /// Frames that one peer may keep in our send queue, whatever they hold: a segment of one byte takes a frame as a full one does.
 const FRAMES_MAX: u64 = 1024;
+/// The same while frames are scarce, which received data alone can make them. Two full segments are acknowledged at once (RFC 5681 section 4.2); the
+/// acknowledgment of one may wait, and with all connections at one for each such wait the queues would take minutes to drain.
+const SCARCE_FRAMES_MAX: u64 = 2;
 /// Frames after which [`Density`] forgets half of what it has seen.
 const DENSITY_FRAMES: u64 = 256;
 
@@ -100,7 +103,12 @@ impl TcpEcho {
                 Some(buf) => buf,
                 None => {
                     let held = echoing.density.frames_of(stream.unacked_bytes(net) as u64);
-                    if held >= FRAMES_MAX || !gauge.allows(net, stream) {
+                    let held_max = match gauge.frames(net) {
+                        Frames::Plenty => FRAMES_MAX,
+                        Frames::Scarce => SCARCE_FRAMES_MAX,
+                        Frames::None => 0,
+                    };
+                    if held >= held_max {
                         next = Next::Frames;
                         break;
                     }
