@@ -221,14 +221,11 @@ impl TxBuf {
         if !self.is_single() || self.len() + header.len() == 0 {
             return Err(self);
         }
-        let (start, len, sum) = (self.0.start, self.0.len, self.0.sum);
+        let payload_sum = self.payload_sum();
         if self.prepend_slice(header).is_err() {
             return Err(self);
         }
-        let sealed = self.seal()?;
-        sealed.pool.set(sealed.frame, RETAINED);
-        let kept = Raw { pool: sealed.pool.clone(), frame: sealed.frame, len, start, frames: 1, sum };
-        Ok((sealed, Retained(Hold::new(kept))))
+        self.seal_behind(header.len(), payload_sum)
     }
 
     /// As [`seal_retained`](Self::seal_retained), the headers being the buffer's first `header_bytes` bytes already. `payload_sum`: the payload's sum, if it is

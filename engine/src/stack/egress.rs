@@ -107,25 +107,24 @@ impl Stack {
     /// Sends a payload as one IPv4 datagram.
     #[inline]
     pub(super) fn send_ip(&mut self, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
-        let epoch_base = self.routes.epoch();
-        let ifaces = &self.ifaces;
-        let cached = self
-            .dest
-            .get(send.dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()));
-        match cached {
+        match self.remembered_way(send.dst) {
             Some(to) => self.send_to(to, send, buf),
             None => self.send_uncached(send, buf),
         }
     }
 
+    /// How packets to `dst` went not long ago, if nothing changed since.
+    #[inline]
+    fn remembered_way(&self, dst: Ipv4Addr) -> Option<Destination> {
+        let epoch_base = self.routes.epoch();
+        let ifaces = &self.ifaces;
+        self.dest.get(dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()))
+    }
+
     /// How packets to `dst` go, if that is known now; if not, it is being asked.
     #[inline]
     pub(super) fn way_to(&mut self, dst: Ipv4Addr) -> Option<Destination> {
-        let epoch_base = self.routes.epoch();
-        let ifaces = &self.ifaces;
-        let cached =
-            self.dest.get(dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()));
-        cached.or_else(|| match self.find_way(dst, false) {
+        self.remembered_way(dst).or_else(|| match self.find_way(dst, false) {
             Ok(Way::Known(to)) => Some(to),
             _ => None,
         })

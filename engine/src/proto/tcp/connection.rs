@@ -646,7 +646,7 @@ impl Connection {
 
     /// Our timestamp at `now` (RFC 7323 section 5.4: milliseconds).
     pub(super) fn timestamp(&self, now: Instant) -> u32 {
-        ((now.as_nanos() / 1_000_000) as u32).wrapping_add(self.ts_offset)
+        super::types::timestamp(now, self.ts_offset)
     }
 
     /// Added to our clock in timestamps.

@@ -42,4 +42,5 @@ pub use spares::Spares;
 pub use time_wait::{TimeWait, TimeWaitReaction};
 pub use types::{
     CloseReason, Ecn, Endpoints, Keepalive, LossDetection, NEVER, TcpConfig, TcpEvent, TcpInfo, TcpOptions, TcpState,
+    timestamp,
 };

@@ -1,6 +1,9 @@
 //! TIME-WAIT (RFC 9293 section 3.6.1): what is left of a connection while its old segments die out.
 
-use super::{input::Incoming, types::Endpoints};
+use super::{
+    input::Incoming,
+    types::{Endpoints, timestamp},
+};
 use crate::{
     time::Instant,
     wire::{
@@ -69,7 +72,7 @@ impl TimeWait {
 
     /// The acknowledgment.
     pub fn acknowledgment(&self, now: Instant) -> Repr {
-        let value = ((now.as_nanos() / 1_000_000) as u32).wrapping_add(self.ts_offset);
+        let value = timestamp(now, self.ts_offset);
         Repr {
             src_port: self.ends.local.port(),
             dst_port: self.ends.remote.port(),

@@ -7,6 +7,12 @@ use std::{fmt, net::SocketAddrV4};
 /// Never: for deadlines that are not set.
 pub const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
+/// Our timestamp at `now` for a connection whose clock is ahead by `offset` (RFC 7323 section 5.4: milliseconds).
+#[inline]
+pub fn timestamp(now: Instant, offset: u32) -> u32 {
+    ((now.as_nanos() / 1_000_000) as u32).wrapping_add(offset)
+}
+
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoints {

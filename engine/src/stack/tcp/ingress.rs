@@ -12,7 +12,7 @@ use crate::{
         IfaceId,
         tcp::{
             Endpoints, HalfOpen, HalfOpenReaction, Host, Incoming, IpFields, Reaction, TcpState, TimeWaitReaction,
-            cookie,
+            cookie, timestamp,
         },
     },
     time::Instant,
@@ -190,7 +190,7 @@ impl Stack {
 
     /// Our timestamp for a connection.
     fn ts_value(&self, offset: u32) -> u32 {
-        ((self.now.as_nanos() / 1_000_000) as u32).wrapping_add(offset)
+        timestamp(self.now, offset)
     }
 
     /// An acknowledgment without a connection may return a cookie. True if it did: the connection exists now.
@@ -336,7 +336,7 @@ impl Stack {
         slot.half.retries += 1;
         slot.again_at = now + (rto.initial * (1 << slot.half.retries.min(16))).min(rto.max);
         let (ends, offset, again_at) = (slot.half.ends, slot.half.ts_offset, slot.again_at);
-        let value = ((now.as_nanos() / 1_000_000) as u32).wrapping_add(offset);
+        let value = timestamp(now, offset);
         let repr = listener.map(|listener| slot.half.syn_ack(&listener.options, value));
         self.arm_half_open(index, again_at);
         if let Some(repr) = repr {
