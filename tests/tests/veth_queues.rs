@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use framewire_tests::rig::{
-    Appliance, ECHO, ENGINE_V4, EchoLoad, PEER_V4, Report, Topology, UdpClient, configuration, pattern, require_root,
+    Appliance, ECHO, ENGINE_INTERFACE, ENGINE_V4, EchoLoad, PEER_V4, Report, Topology, UdpClient, configuration,
+    pattern, require_root,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -76,6 +77,48 @@ fn sources_on_all_queues_find_the_neighbour() {
     let report = appliance.stop().expect("stop");
     report.check().expect("clean");
     assert_eq!(report.service(0, "completed").expect("completed"), 4);
+}
+
+/// The cores that the NAPI threads of the engine's interface may run on, `napi/NAME-NUMBER` each, and whether all have real-time priority.
+fn napi_threads() -> (Vec<String>, bool) {
+    let mut cores = Vec::new();
+    let mut real_time = true;
+    for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        if read("comm").starts_with(&format!("napi/{ENGINE_INTERFACE}-")) {
+            let allowed = read("status")
+                .lines()
+                .find_map(|line| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned()));
+            cores.extend(allowed);
+            // Field 41 of proc_pid_stat(5): the policy, 1 for SCHED_FIFO.
+            real_time &= read("stat").split_whitespace().nth(40) == Some("1");
+        }
+    }
+    cores.sort();
+    (cores, real_time)
+}
+
+#[test]
+fn receive_work_in_threads_runs_on_the_workers_cores_and_leaves_with_the_engine() {
+    if !require_root() {
+        return;
+    }
+    let topology = Topology::builder().queues(2).build().expect("topology");
+    let config = configuration("queues = 2\nnapi_threads = true\n", &format!("{ECHO}[worker]\ncores = [0, 1]\n"));
+    let appliance = Appliance::start(&topology.engine, &config).expect("appliance");
+    assert!(appliance.process().output().contains("NAPI thread"), "{}", appliance.process().output());
+    assert_eq!(napi_threads(), (vec!["0".into(), "1".into()], true));
+    let load = EchoLoad::start(&topology.peer, (ENGINE_V4, 7), 700).expect("load");
+    load.wait_for(5_000, Duration::from_secs(5)).expect("answers");
+    drop(load);
+    appliance.stop().expect("stop").check().expect("clean");
+    assert_eq!(napi_threads(), (vec![], true));
+
+    // The kernel ends them too: they are the XDP program's NAPI, which goes with the process.
+    let appliance = Appliance::start(&topology.engine, &config).expect("appliance");
+    assert_eq!(napi_threads().0.len(), 2);
+    appliance.kill().expect("kill");
+    assert_eq!(napi_threads(), (vec![], true));
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
             Steering::SharedPorts(bound.collect())
         }
     };
+    engine.napi_threads = interface.napi_threads;
     engine.attach = match interface.xdp_mode {
         config::XdpMode::Auto => AttachMode::Auto,
         config::XdpMode::Native => AttachMode::Native,

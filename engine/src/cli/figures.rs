@@ -108,6 +108,7 @@ impl Figures<'_> {
                 CopyMode::Copy => "copy",
             },
             "tx_pieces_max": port.tx_pieces_max,
+            "napi_thread": port.napi_thread,
             "fallback": port.fallback,
             "stats": stats.map(|stats| stats.iter().map(|(name, value)| (name.into(), json!(value))).collect::<Map<_, _>>()),
         })
@@ -205,6 +206,7 @@ pub(super) mod tests {
             driver: DriverMode::Native,
             copy: CopyMode::Copy,
             tx_pieces_max: 17,
+            napi_thread: false,
             fallback: Some("zero-copy: the driver does not offer it".into()),
         }
     }

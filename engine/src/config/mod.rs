@@ -129,6 +129,8 @@ pub struct Interface {
     pub multi_buffer: MultiBuffer,
     /// Which packets are the engine's.
     pub steering: Steering,
+    /// Receive work in kernel threads on the workers' cores.
+    pub napi_threads: bool,
     /// Frames of each worker.
     pub frames: u32,
     /// Size of a frame, in bytes; `None`: by the MTU.

@@ -126,6 +126,7 @@ fn read_interface(doc: &Doc<'_>, mut section: Section<'_>, services: &[Spec]) ->
             "missing: at least one, such as [\"10.0.0.1/24\"]; only reflect needs none",
         );
     }
+    let napi_threads = section.or("napi_threads", false, boolean);
     let memory = read_memory(doc, &mut section);
     let huge_pages = section.or(
         "huge_pages",
@@ -149,6 +150,7 @@ fn read_interface(doc: &Doc<'_>, mut section: Section<'_>, services: &[Spec]) ->
         zero_copy: zero_copy.value,
         multi_buffer: multi_buffer.value,
         steering: steering.value,
+        napi_threads: napi_threads.value,
         frames: memory.frames,
         frame_bytes: memory.frame_bytes,
         run_frames: memory.run_frames,

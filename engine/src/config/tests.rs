@@ -11,6 +11,7 @@ vlan = 12
 rx_checksum = "partial"
 xdp_mode = "native"
 zero_copy = "required"
+napi_threads = true
 multi_buffer = "off"
 frames = 8192
 frame_bytes = 2048
@@ -121,6 +122,7 @@ fn every_key_arrives() {
             zero_copy: ZeroCopy::Required,
             multi_buffer: MultiBuffer::Off,
             steering: Steering::Owned,
+            napi_threads: true,
             frames: 8192,
             frame_bytes: Some(2048),
             run_frames: 1024,

@@ -202,6 +202,7 @@ pub fn port(pool: &Pool, config: MemConfig) -> (MemPort, Rc<RefCell<Nic>>) {
         driver: DriverMode::None,
         copy: CopyMode::ZeroCopy,
         tx_pieces_max: config.tx_pieces_max.max(1),
+        napi_thread: false,
         fallback: None,
     };
     let rings = Rings::new(pool.clone(), rx, tx, fill, completion);

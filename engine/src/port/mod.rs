@@ -60,13 +60,15 @@ pub struct PortInfo {
     pub copy: CopyMode,
     /// Most descriptors that one packet may have when sending; 1 without multi-buffer support.
     pub tx_pieces_max: usize,
+    /// Receive work runs in a kernel thread beside the worker.
+    pub napi_thread: bool,
     /// Why it is not what was preferred, if it is not.
     pub fallback: Option<String>,
 }
 
 impl fmt::Display for PortInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, kind, mac, mtu, queue, driver, copy, tx_pieces_max, fallback } = self;
+        let Self { name, kind, mac, mtu, queue, driver, copy, tx_pieces_max, napi_thread, fallback } = self;
         write!(f, "{name} queue {queue}: {kind}, mac {mac}, mtu {mtu}")?;
         match driver {
             DriverMode::Native => f.write_str(", native XDP")?,
@@ -79,6 +81,9 @@ impl fmt::Display for PortInfo {
         })?;
         if *tx_pieces_max > 1 {
             write!(f, ", multi-buffer (up to {tx_pieces_max} pieces)")?;
+        }
+        if *napi_thread {
+            f.write_str(", NAPI thread")?;
         }
         if let Some(reason) = fallback {
             write!(f, " [{reason}]")?;

@@ -185,6 +185,7 @@ impl UserPort {
             driver: DriverMode::None,
             copy: CopyMode::ZeroCopy,
             tx_pieces_max: tx_pieces_max.max(1),
+            napi_thread: false,
             fallback: None,
         };
         Ok(Self {

@@ -10,7 +10,7 @@ use crate::{
         DriverMode, Port, PortInfo,
         fault::{FaultConfig, FaultPort},
         pcap::{PcapConfig, PcapError, PcapPort},
-        xsk::{XdpMode, XskConfig, XskError, XskPort},
+        xsk::{NapiThreads, XdpMode, XskConfig, XskError, XskPort},
     },
     proto::route::{Route, RouteError},
     socket::{App, AppError, Net},
@@ -63,6 +63,9 @@ pub struct EngineConfig {
     pub steering: Steering,
     /// How the XDP program is attached.
     pub attach: AttachMode,
+    /// Let the interface's receive work run in kernel threads on the workers' cores ([`NapiThreads`]). What the kernel refuses is said in
+    /// [`PortInfo::fallback`].
+    pub napi_threads: bool,
     /// The AF_XDP socket; interface and queue are filled in for each worker.
     pub xsk: XskConfig,
     /// Receive checksum policy.
@@ -90,6 +93,7 @@ impl EngineConfig {
             routes: Vec::new(),
             steering: Steering::default(),
             attach: AttachMode::Auto,
+            napi_threads: false,
             xsk: XskConfig::new(interface, 0),
             rx_checksum: RxChecksum::default(),
             stack: None,
@@ -202,6 +206,7 @@ pub struct Engine {
     seats: Vec<Seat>,
     ports: Vec<PortInfo>,
     steer: Option<Steer>,
+    napi_threads: Option<NapiThreads>,
 }
 
 /// What an engine says when it has stopped.
@@ -228,7 +233,7 @@ impl Engine {
         let config = Arc::new(config);
         let programs = Arc::new(programs);
         let clock = Clock::start();
-        let mut engine = Self { seats: Vec::new(), ports: Vec::new(), steer: None };
+        let mut engine = Self { seats: Vec::new(), ports: Vec::new(), steer: None, napi_threads: None };
         let mut started = Vec::new();
         for worker in 0..config.queues as usize {
             let remote = Remote::new().map_err(|source| EngineError::System { call: "eventfd", source })?;
@@ -282,14 +287,20 @@ impl Engine {
                 AttachedMode::Native => DriverMode::Native,
                 AttachedMode::Generic => DriverMode::Generic,
             };
-            let reason = steer.attached().and_then(|a| a.fallback_reason()).map(|e| format!("generic XDP: {e}"));
+            let mut reasons = Vec::new();
+            reasons.extend(steer.attached().and_then(|a| a.fallback_reason()).map(|e| format!("generic XDP: {e}")));
+            if config.napi_threads {
+                match NapiThreads::start(first.ifindex, &config.cores) {
+                    Ok(threads) => self.napi_threads = Some(threads),
+                    Err(error) => reasons.push(error.to_string()),
+                }
+            }
             self.ports = started.into_iter().map(|one| one.info).collect();
             for info in &mut self.ports {
                 info.driver = mode;
-                info.fallback = match (info.fallback.take(), &reason) {
-                    (Some(a), Some(b)) => Some(format!("{a}; {b}")),
-                    (a, b) => a.or_else(|| b.clone()),
-                };
+                info.napi_thread = self.napi_threads.is_some();
+                let all: Vec<_> = info.fallback.take().into_iter().chain(reasons.iter().cloned()).collect();
+                info.fallback = (!all.is_empty()).then(|| all.join("; "));
             }
         }
         self.steer = Some(steer);
@@ -328,7 +339,9 @@ impl Engine {
 
     fn wind_up(&mut self, patience: Duration) -> EngineReport {
         let verdicts = self.verdicts();
-        // First of all: from here on the kernel has all packets.
+        // While its NAPI is still there.
+        self.napi_threads = None;
+        // From here on the kernel has all packets.
         self.steer = None;
         for seat in &self.seats {
             // A worker that has stopped by itself needs no telling.

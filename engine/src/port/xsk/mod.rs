@@ -9,11 +9,14 @@
 mod config;
 mod error;
 mod features;
+mod napi;
 mod netdev;
+mod netlink;
 mod socket;
 
 pub use config::{BusyPoll, MultiBuffer, Wakeup, XdpMode, XskConfig, ZeroCopy};
 pub use error::XskError;
+pub use napi::{NapiError, NapiThreads};
 pub use netdev::LinkState;
 
 use self::{
@@ -153,6 +156,7 @@ impl XskPort {
                 (true, false) => COPY_PIECES_MAX,
                 (true, true) => features.map_or(1, |f| f.zero_copy_pieces_max.max(1) as usize),
             },
+            napi_thread: false,
             fallback: (!fallbacks.is_empty()).then(|| fallbacks.join("; ")),
         };
         let rings = Rings::new(pool.clone(), rx, tx, fill, completion);
