@@ -9,14 +9,14 @@
  * It includes the system's headers for these names first, so the order of #includes does not matter. In C++ define
  * TM_NO_BSD_NAMES if the program has names such as std::bind.
  *
- * IN THIS VERSION: TCP and UDP over IPv4, polled. What is declared and refused:
+ * IN THIS VERSION: TCP and UDP over IPv4, polled and threaded. What is declared and refused:
  *   SOCK_RAW                                      tfSocket: TM_EPROTONOSUPPORT
  *   AF_INET6                                      TM_EAFNOSUPPORT
  *   listen, accept, SIOCATMARK, tfResetConnection, tfGetSendCompltBytes, tfGetSendBytesLeft, tfGetOobDataOffset, and MSG_OOB on
  *   copying calls, all on a datagram socket       TM_EOPNOTSUPP
  *   MSG_SCATTERED; IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
  *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
- * Not declared yet: tfStartWorkers, tfSocketScatteredSendTo, tfNgOpenInterface, IP_HDRINCL's raw sockets.
+ * Not declared yet: tfSocketScatteredSendTo, tfNgOpenInterface, IP_HDRINCL's raw sockets.
  *
  * ERRORS. A failing socket call returns TM_SOCKET_ERROR (-1) and stores its reason on the socket: tfGetSocketError(sd).
  * Other calls return the error itself, or null. tfGetLastError() has the calling thread's last error of either kind;
@@ -34,11 +34,20 @@
  * next send, receive, connect or shutdown, or by SO_ERROR; afterwards such calls are TM_ENOTCONN. What had come before can still be received first. An accepted
  * socket begins with its listener's options and blocking state. Urgent data is one byte, the last of a send with MSG_OOB.
  *
- * TO RUN IT. One thread or several call tfRecvInterface and tfTimerExecute, or tfPoll, or block: a blocking call turns the
+ * TO RUN IT, POLLED. One thread or several call tfRecvInterface and tfTimerExecute, or tfPoll, or block: a blocking call turns the
  * loop itself (a send once, after it), and sleeps when there is nothing to do. Nothing runs in the background: what waits for
  * an ARP answer goes out in a later turn. Non-blocking calls do not receive. What is sent on a non-blocking socket over
  * AF_XDP leaves with the next turn (a tfPoll, a select that finds nothing ready, a blocking call); on a blocking socket, and
  * with a user driver, at once. Calls from several threads take turns; a sleeping one lets the others in.
+ *
+ * TO RUN IT, THREADED. After tfStartWorkers(1) a thread of the library's, the worker, turns the loop, and any thread may call any socket,
+ * several one socket too. The worker runs on the last core that the process may use, takes no signals, spins while there is something
+ * to do and 50 us beyond, then sleeps until a frame, a timer or a call comes. Callbacks and the drivers' send, recv and freeRecv run on it, while
+ * other threads' calls wait; open, close and getPhysAddr run in the thread that opens or closes. A blocking call sleeps until the worker has done
+ * something, or its time is over; tfClose wakes who waits on the socket with TM_EBADF. What is sent leaves with the worker's next turn: a send makes no
+ * system call while the worker spins. tfPoll, tfRecvInterface, tfCheckReceiveInterface and tfTimerExecute do nothing then. A
+ * driver that has never called tfNotifyReceiveInterfaceIsr is asked every millisecond. tfStopWorkers goes back to polled.
+ * One stack has one worker: there is one queue. Not with a manual clock.
  *
  * With a manual clock (tfUseManualClock) a blocking call turns the loop as long as there is something to do, and then
  * returns TM_EWOULDBLOCK: nobody could move the clock while it waits. So does a call that would block and was made from
@@ -236,7 +245,7 @@ typedef struct tsUserLinkLayer *ttUserLinkLayer;
 /* An IPv4 address in network byte order, as inet_addr gives it. */
 typedef uint32_t ttUserIpAddress;
 
-/* Callbacks on sockets: they run in a turn of the loop, in the thread that turns it. */
+/* Callbacks on sockets: they run in a turn of the loop, in the thread that turns it: the worker, if there is one. */
 typedef void (*ttUserSocketCBFunc)(int sd, int events);
 typedef void (*ttUserSocketCBParamFunc)(int sd, void *param, int events);
 /* Frees memory that tfZeroCopyUserBufferSend was given. */
@@ -370,6 +379,10 @@ int tfCheckReceiveInterface(ttUserInterface i); /* TM_ENOERROR: frames wait; TM_
 int tfRecvInterface(ttUserInterface i);         /* handles up to 64 of them, and sends the answers. As above */
 void tfTimerExecute(void);                      /* fires every timer that is due */
 int tfPoll(void);                               /* ours: one turn of everything; 1 if there was something to do, else 0 */
+
+/* Ours: the threaded way to run. TM_EINVAL (n < 1, not started, manual clock), TM_EALREADY, TM_EOPNOTSUPP (n > 1), TM_EIO (the kernel gives no thread). */
+int tfStartWorkers(int n);
+int tfStopWorkers(void); /* ours: back to polled. TM_EINVAL (none runs), TM_EALREADY (another thread stops it), TM_EWOULDBLOCK (from a callback or a driver) */
 
 int tfNotifyReceiveInterfaceIsr(ttUserInterface i);           /* any thread: frames have come. TM_EFAULT */
 int tfSendCompleteInterface(ttUserInterface i, int lockFlag); /* any thread: the oldest frame is sent. TM_EFAULT */

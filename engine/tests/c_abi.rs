@@ -79,6 +79,11 @@ fn threads() {
 }
 
 #[test]
+fn workers() {
+    program("workers", &[]);
+}
+
+#[test]
 fn the_static_library_links() {
     let Some(tools) = Toolchain::find() else { return };
     let source = c_header::engine().join("tests/c/clock.c");

@@ -37,22 +37,22 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// Decides when to sleep.
 #[derive(Debug)]
-pub(super) struct Idler {
+pub(crate) struct Idler {
     config: IdleConfig,
     idle_since: Option<Instant>,
 }
 
 impl Idler {
-    pub(super) fn new(config: IdleConfig) -> Self {
+    pub(crate) fn new(config: IdleConfig) -> Self {
         Self { config, idle_since: None }
     }
 
-    pub(super) fn busy(&mut self) {
+    pub(crate) fn busy(&mut self) {
         self.idle_since = None;
     }
 
     /// Nothing was done in the turn that ended: how long to sleep, if at all.
-    pub(super) fn idle(&mut self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
+    pub(crate) fn idle(&mut self, now: Instant, deadline: Option<Instant>) -> Option<Duration> {
         let since = *self.idle_since.get_or_insert(now);
         let rested = match self.config.policy {
             IdlePolicy::Spin => false,

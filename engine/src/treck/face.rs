@@ -10,11 +10,12 @@
 
 use super::{
     error::{Code, Outcome, WOULD_BLOCK},
-    gate::{Bedroom, Entered, Gate},
+    gate::{Bedroom, Entered, Gate, Guarded, token},
     interface::Interface,
     messages::MessageTable,
     numbers as n,
     sockets::{SocketId, SocketTable},
+    workers::DOORBELL,
 };
 use crate::{
     buf::Pool,
@@ -41,12 +42,29 @@ const SLEEP_MIN: Duration = Duration::from_micros(100);
 /// Longest sleep while there is a driver that has never called `tfNotifyReceiveInterfaceIsr`: it has to be asked.
 const SLEEP_UNNOTIFIED_MAX: Duration = Duration::from_millis(1);
 
+/// Longest sleep of a blocked call while a worker turns the loop and wakes it.
+const SLEEP_BESIDE_WORKER_MAX: Duration = Duration::from_secs(3600);
+
+/// Who turns the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turner {
+    /// Whoever calls.
+    Callers,
+    /// A worker that has not begun yet.
+    Starting,
+    /// The worker with this [`token`], and nobody else.
+    Worker(usize),
+    /// The same; it will end at its next turn.
+    Stopping(usize),
+}
+
 /// The process's stack as C sees it.
 pub(super) struct Face {
     started: Cell<bool>,
     manual_clock: Cell<bool>,
     manual_ns: Cell<u64>,
     clock: Cell<Option<Clock>>,
+    pub(super) turner: Cell<Turner>,
     /// What is sent goes to the driver at once: some interface's driver is the application's.
     eager: Cell<bool>,
     pub(super) pool: RefCell<Option<Pool>>,
@@ -65,6 +83,7 @@ static FACE: Gate<Face> = Gate::new(Face {
     manual_clock: Cell::new(false),
     manual_ns: Cell::new(0),
     clock: Cell::new(None),
+    turner: Cell::new(Turner::Callers),
     eager: Cell::new(false),
     pool: RefCell::new(None),
     stack: RefCell::new(None),
@@ -77,12 +96,27 @@ static FACE: Gate<Face> = Gate::new(Face {
 
 pub(super) static BEDROOM: Bedroom = Bedroom::new();
 
+impl Guarded for Face {
+    /// A worker that sleeps has something to do, perhaps.
+    #[inline]
+    fn before_leaving(&self) {
+        if DOORBELL.sleeps() && !self.may_turn() {
+            DOORBELL.wake();
+        }
+    }
+}
+
 pub(super) type Inside = Entered<'static, Face>;
 
 /// Waits until no other thread is in the C face, then is.
 #[inline]
 pub(super) fn enter() -> Inside {
     FACE.enter()
+}
+
+/// Waits until no other thread is in the C face and none of the application's waits for it, then is: for the worker, between its turns.
+pub(super) fn enter_politely() -> Inside {
+    FACE.enter_politely()
 }
 
 /// Whether and how long a call may wait.
@@ -123,8 +157,25 @@ impl Face {
         forward
     }
 
-    pub(super) fn is_eager(&self) -> bool {
-        self.eager.get()
+    /// The calling thread turns the loop: there is no worker, or this is it.
+    #[inline]
+    pub(super) fn may_turn(&self) -> bool {
+        match self.turner.get() {
+            Turner::Callers => true,
+            Turner::Starting => false,
+            Turner::Worker(who) | Turner::Stopping(who) => who == token(),
+        }
+    }
+
+    /// What this call sends goes to the driver before it returns: not within a callback, after which it all goes, and not beside a worker, which does it.
+    #[inline]
+    pub(super) fn sends_at_once(&self, patience: Patience) -> bool {
+        (patience != Patience::None || self.eager.get()) && !self.telling.get() && self.may_turn()
+    }
+
+    /// The stack's idea of the time is old: the worker that keeps it right sleeps.
+    pub(super) fn has_old_time(&self) -> bool {
+        DOORBELL.sleeps() && !self.may_turn()
     }
 
     pub(super) fn be_eager(&self) {
@@ -177,8 +228,14 @@ impl Face {
         any
     }
 
-    /// One turn; true if there was something to do.
+    /// One turn; true if there was something to do. Beside a worker it only takes back frames that are sent.
     pub(super) fn turn(&self) -> bool {
+        if !self.may_turn() {
+            return self.each_interface(|interface| {
+                let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
+                link.as_mut().is_some_and(|link| link.port().reap() > 0)
+            });
+        }
         let now = self.now();
         let mut worked =
             self.each_interface(|interface| self.pull(interface, now) | self.handle_received(interface, now));
@@ -262,9 +319,19 @@ impl Face {
 
     /// What follows a call that gave a stream something to send: a blocking caller may never call anything else, a user driver is fed at once, and all else goes with the next turn.
     pub(super) fn after_send(&self, patience: Patience) {
+        if !self.sends_at_once(patience) {
+            return;
+        }
         if patience != Patience::None {
             self.turn();
-        } else if self.is_eager() {
+        } else {
+            self.flush(self.now());
+        }
+    }
+
+    /// What follows a call that took something from a stream: its window may have opened.
+    pub(super) fn after_receive(&self) {
+        if self.sends_at_once(Patience::None) {
             self.flush(self.now());
         }
     }
@@ -283,7 +350,7 @@ impl Face {
     }
 
     /// What a blocked call waits for: descriptors, and how long at most without a ring.
-    fn rest(&self) -> (SmallVec<[RawFd; 8]>, Duration) {
+    pub(super) fn rest(&self) -> (SmallVec<[RawFd; 8]>, Duration) {
         let mut fds = SmallVec::new();
         let mut at_most = SLEEP_MAX;
         self.each_interface(|interface| {
@@ -311,7 +378,8 @@ pub(super) fn within(face: &Inside, patience: Patience) -> Patience {
     if face.is_nested() { Patience::None } else { patience }
 }
 
-/// Calls `attempt` until it says something other than would-block, turning the loop between, and sleeping when the turn had nothing to do.
+/// Calls `attempt` until it says something other than would-block, turning the loop between, and sleeping when the turn had nothing to do; beside a worker it sleeps until
+/// that has done something.
 ///
 /// # Errors
 /// What `attempt` says; `TM_EWOULDBLOCK` when patience is over, when the call was made by one of the application's functions that we called, or when the clock is
@@ -331,7 +399,7 @@ pub(super) fn wait_for<R>(
         }
         let left = match patience {
             Patience::None => return Err(WOULD_BLOCK),
-            Patience::Endless => SLEEP_MAX,
+            Patience::Endless => Duration::MAX,
             Patience::For(time) => {
                 let now = face.now();
                 let until = *until.get_or_insert(now + time);
@@ -341,13 +409,17 @@ pub(super) fn wait_for<R>(
                 until.saturating_since(now)
             }
         };
-        if face.turn() {
-            continue;
-        }
-        if face.has_manual_clock() {
-            return Err(WOULD_BLOCK);
-        }
-        let (fds, at_most) = face.rest();
+        let (fds, at_most) = if face.may_turn() {
+            if face.turn() {
+                continue;
+            }
+            if face.has_manual_clock() {
+                return Err(WOULD_BLOCK);
+            }
+            face.rest()
+        } else {
+            (SmallVec::new(), SLEEP_BESIDE_WORKER_MAX)
+        };
         let at_most = at_most.min(left);
         // A ring by this thread's own turn or an earlier one only makes it look again.
         if at_most > Duration::ZERO {

@@ -6,11 +6,21 @@ use std::{
     ops::Deref,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::{
-        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+/// How often a thread that comes back all the time looks whether the gate is free before it sleeps: some ten microseconds. A call inside is shorter, but for one that copies a lot or
+/// whose thread lost its core.
+const POLITE_LOOKS: u32 = 500;
+
+/// What a [`Gate`] guards.
+pub(super) trait Guarded {
+    /// The thread inside is about to leave.
+    fn before_leaving(&self) {}
+}
 
 /// A value that one thread at a time uses. The thread that is inside may enter again (a driver's function that calls back), so all that is to be had
 /// is a shared reference: what changes is in cells.
@@ -20,6 +30,8 @@ pub(super) struct Gate<T> {
     owner: AtomicUsize,
     /// How often that thread has entered.
     depth: Cell<u32>,
+    /// Threads that found it closed.
+    waiting: AtomicU32,
     value: T,
 }
 
@@ -29,23 +41,31 @@ pub(super) struct Gate<T> {
 unsafe impl<T> Sync for Gate<T> {}
 
 /// The calling thread is inside.
-pub(super) struct Entered<'a, T> {
+pub(super) struct Entered<'a, T: Guarded> {
     gate: &'a Gate<T>,
     held: Option<MutexGuard<'a, ()>>,
 }
 
 /// A number for the calling thread that no other living thread has, and that is not 0.
-fn token() -> usize {
+#[inline]
+pub(super) fn token() -> usize {
     thread_local! { static PLACE: u8 = const { 0 } }
     PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
 
-impl<T> Gate<T> {
+impl<T: Guarded> Gate<T> {
     pub(super) const fn new(value: T) -> Self {
-        Self { mutex: Mutex::new(()), owner: AtomicUsize::new(0), depth: Cell::new(0), value }
+        Self {
+            mutex: Mutex::new(()),
+            owner: AtomicUsize::new(0),
+            depth: Cell::new(0),
+            waiting: AtomicU32::new(0),
+            value,
+        }
     }
 
     /// Waits until no other thread is inside.
+    #[inline]
     pub(super) fn enter(&self) -> Entered<'_, T> {
         let me = token();
         // Only this thread ever stores its own token, so a relaxed load cannot mistake another's state for it.
@@ -57,17 +77,61 @@ impl<T> Gate<T> {
         entered.acquire();
         entered
     }
+
+    /// [Enters](Self::enter) as a thread that comes back all the time: after those who wait, and with patience, since a sleeper would have to be woken by whoever leaves.
+    pub(super) fn enter_politely(&self) -> Entered<'_, T> {
+        let mut entered = Entered { gate: self, held: None };
+        for _ in 0..POLITE_LOOKS {
+            if self.waiting.load(Ordering::Relaxed) == 0
+                && let Some(held) = self.try_lock()
+            {
+                entered.take(held);
+                return entered;
+            }
+            std::hint::spin_loop();
+        }
+        entered.acquire();
+        entered
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.mutex.try_lock() {
+            Ok(held) => Some(held),
+            // Nothing here is left half done by a panic: the guarded value is made of cells.
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
-impl<'a, T> Entered<'a, T> {
+impl<'a, T: Guarded> Entered<'a, T> {
+    #[inline]
     fn acquire(&mut self) {
-        // Nothing here is left half done by a panic: the guarded value is made of cells.
-        self.held = Some(self.gate.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        let held = self.gate.try_lock().unwrap_or_else(|| self.wait());
+        self.take(held);
+    }
+
+    /// Spins for a while, then sleeps.
+    #[cold]
+    fn wait(&self) -> MutexGuard<'a, ()> {
+        // Only a hint to `enter_politely`: no order is needed.
+        self.gate.waiting.fetch_add(1, Ordering::Relaxed);
+        let held = self.gate.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gate.waiting.fetch_sub(1, Ordering::Relaxed);
+        held
+    }
+
+    #[inline]
+    fn take(&mut self, held: MutexGuard<'a, ()>) {
+        self.held = Some(held);
         self.gate.owner.store(token(), Ordering::Relaxed);
         self.gate.depth.set(1);
     }
 
+    #[inline]
     fn release(&mut self) {
+        self.gate.value.before_leaving();
         self.gate.depth.set(0);
         self.gate.owner.store(0, Ordering::Relaxed);
         self.held = None;
@@ -89,14 +153,16 @@ impl<'a, T> Entered<'a, T> {
     }
 }
 
-impl<T> Deref for Entered<'_, T> {
+impl<T: Guarded> Deref for Entered<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         &self.gate.value
     }
 }
 
-impl<T> Drop for Entered<'_, T> {
+impl<T: Guarded> Drop for Entered<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if self.held.is_some() {
             self.release();
@@ -112,6 +178,51 @@ impl<T> fmt::Debug for Gate<T> {
     }
 }
 
+/// A descriptor that whoever sleeps in `ppoll` watches, and that others ring.
+pub(super) struct Bell(OnceLock<OwnedFd>);
+
+impl Bell {
+    pub(super) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// Makes it, unless it is there.
+    ///
+    /// # Errors
+    /// The kernel gives no eventfd.
+    pub(super) fn hang(&self) -> io::Result<()> {
+        if self.0.get().is_some() {
+            return Ok(());
+        }
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns. If another thread was faster, this one is closed again.
+        let _ = self.0.set(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(())
+    }
+
+    /// Wakes who watches it, or who will next.
+    pub(super) fn ring(&self) {
+        if let Some(bell) = self.0.get() {
+            let one = 1u64;
+            // SAFETY: eight bytes of `one` are read. A full counter (EAGAIN) means that it rings already.
+            unsafe { libc::write(bell.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+        }
+    }
+
+    /// Sleeps until it rings, one of `fds` is readable, or `at_most` later; then it is silent. May return early.
+    pub(super) fn watch(&self, fds: &[RawFd], at_most: Duration) {
+        let Some(bell) = self.0.get() else { return };
+        wait_readable(fds, bell.as_raw_fd(), at_most);
+        let mut count = 0u64;
+        // SAFETY: eight bytes of `count` are written. EAGAIN: it did not ring.
+        unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+    }
+}
+
 /// Where blocked threads sleep. One of them, the watcher, sleeps in `ppoll` on the interfaces' descriptors and the bell; the others wait for it, or for
 /// whoever else makes something happen, to ring. Without descriptors to watch (user drivers) all wait for a ring, and there is no bell.
 pub(super) struct Bedroom {
@@ -119,7 +230,7 @@ pub(super) struct Bedroom {
     sleepers: AtomicUsize,
     watched: Mutex<bool>,
     rang: Condvar,
-    bell: OnceLock<OwnedFd>,
+    bell: Bell,
 }
 
 impl Bedroom {
@@ -129,7 +240,7 @@ impl Bedroom {
             sleepers: AtomicUsize::new(0),
             watched: Mutex::new(false),
             rang: Condvar::new(),
-            bell: OnceLock::new(),
+            bell: Bell::new(),
         }
     }
 
@@ -139,17 +250,7 @@ impl Bedroom {
     /// The kernel gives no eventfd.
     #[cfg_attr(not(feature = "af-xdp"), allow(dead_code, reason = "user drivers have nothing to watch"))]
     pub(super) fn hang_bell(&self) -> io::Result<()> {
-        if self.bell.get().is_some() {
-            return Ok(());
-        }
-        // SAFETY: no memory is involved.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a fresh descriptor that nobody else owns. If another thread was faster, this one is closed again.
-        let _ = self.bell.set(unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(())
+        self.bell.hang()
     }
 
     /// How often it rang: to be read before looking whether there is something to do, and given to [`sleep`](Self::sleep).
@@ -164,12 +265,11 @@ impl Bedroom {
         if self.sleepers.load(Ordering::SeqCst) == 0 {
             return;
         }
-        drop(self.lock());
+        // A sleeper looks at the count once more with the lock held, before it says that it watches.
+        let watched = *self.lock();
         self.rang.notify_all();
-        if let Some(bell) = self.bell.get() {
-            let one = 1u64;
-            // SAFETY: eight bytes of `one` are read. A full counter (EAGAIN) means that it rings already.
-            unsafe { libc::write(bell.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+        if watched {
+            self.bell.ring();
         }
     }
 
@@ -178,21 +278,15 @@ impl Bedroom {
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let mut watched = self.lock();
         if self.rings() == seen {
-            match self.bell.get() {
-                Some(bell) if !fds.is_empty() && !*watched => {
-                    *watched = true;
-                    drop(watched);
-                    wait_readable(fds, bell.as_raw_fd(), at_most);
-                    let mut count = 0u64;
-                    // SAFETY: eight bytes of `count` are written. EAGAIN: it did not ring.
-                    unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
-                    *self.lock() = false;
-                    // One of the others watches from now on, if this one does not come back.
-                    self.rang.notify_all();
-                }
-                _ => {
-                    let _ = self.rang.wait_timeout(watched, at_most);
-                }
+            if self.bell.0.get().is_some() && !fds.is_empty() && !*watched {
+                *watched = true;
+                drop(watched);
+                self.bell.watch(fds, at_most);
+                *self.lock() = false;
+                // One of the others watches from now on, if this one does not come back.
+                self.rang.notify_all();
+            } else {
+                let _ = self.rang.wait_timeout(watched, at_most);
             }
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -221,6 +315,9 @@ fn wait_readable(fds: &[RawFd], bell: RawFd, at_most: Duration) {
 mod tests {
     use super::*;
     use std::{cell::RefCell, sync::Arc, thread, time::Instant};
+
+    impl<T> Guarded for Cell<T> {}
+    impl<T> Guarded for RefCell<T> {}
 
     #[test]
     fn one_thread_at_a_time_and_that_one_again() {
@@ -260,13 +357,36 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_all_the_time_lets_the_others_in() {
+        let gate = Arc::new(Gate::new(Cell::new(0u64)));
+        let (calls, rounds) = (4, 2_000);
+        let callers: Vec<_> = (0..calls)
+            .map(|_| {
+                let gate = gate.clone();
+                thread::spawn(move || (0..rounds).for_each(|_| gate.enter().set(gate.enter().get() + 1)))
+            })
+            .collect();
+        // It ends only if they all get in.
+        loop {
+            let entered = gate.enter_politely();
+            assert!(!entered.is_nested());
+            if entered.get() == calls * rounds {
+                break;
+            }
+        }
+        for caller in callers {
+            caller.join().expect("no panic");
+        }
+    }
+
+    #[test]
     fn a_ring_wakes_sleepers_with_and_without_descriptors() {
         let room = Arc::new(Bedroom::new());
         room.hang_bell().expect("an eventfd");
         // A descriptor that never becomes readable: the bell of another room.
         let quiet = Arc::new(Bedroom::new());
         quiet.hang_bell().expect("an eventfd");
-        let fd = quiet.bell.get().expect("hung").as_raw_fd();
+        let fd = quiet.bell.0.get().expect("hung").as_raw_fd();
         let begun = Instant::now();
         let sleepers: Vec<_> = [vec![], vec![fd], vec![fd]]
             .into_iter()

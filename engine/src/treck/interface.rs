@@ -8,6 +8,7 @@ use super::{
     face::{BEDROOM, Face},
     numbers as n,
     types::ttUserInterface,
+    workers::DOORBELL,
 };
 use crate::{
     buf::{PoolConfig, RxBuf},
@@ -112,7 +113,7 @@ impl Shared {
     /// The driver has received something.
     pub(super) fn notify(&self) {
         self.notifies.store(true, Ordering::Relaxed);
-        BEDROOM.ring();
+        wake_turner();
     }
 
     /// The driver is done with the oldest frame.
@@ -123,11 +124,18 @@ impl Shared {
             completer.send_complete(1);
         }
         drop(completer);
-        BEDROOM.ring();
+        wake_turner();
     }
 
     fn set_completer(&self, completer: Option<SendCompleter>) {
         *self.completer.lock().unwrap_or_else(PoisonError::into_inner) = completer;
+    }
+}
+
+/// The driver has something for whoever turns the loop.
+fn wake_turner() {
+    if !DOORBELL.wake_from_outside() {
+        BEDROOM.ring();
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   trsocket.h ─► bsd, transfer, zero_copy, select, options, inet     calls on sockets and buffers
 //!              ─► events                                    calls back
-//!              ─► start, turning                            interfaces, routes, the loop, the clock
+//!              ─► start, turning, workers                   interfaces, routes, the loop, the clock, a thread that turns the loop
 //!                    │
 //!                    ▼
 //!                  face      sockets, streams, messages, interfaces, the stack: all behind one gate
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! One process has one stack. Whoever calls enters the gate, a lock that the same thread may take again when a driver's function calls back. A call that must wait
-//! turns the loop itself, and leaves the gate while it sleeps.
+//! turns the loop itself, and leaves the gate while it sleeps. With a worker only that turns the loop, and who must wait sleeps until it has done something.
 //!
 //! Handles are numbers, never pointers: a stale, forged or foreign one is told from a live one without touching memory. Pointers that the application gives are
 //! checked for null and otherwise believed, as in C they must be.
@@ -38,6 +38,7 @@ mod stream;
 pub mod transfer;
 pub mod turning;
 pub mod types;
+pub mod workers;
 #[cfg(feature = "af-xdp")]
 mod xdp;
 pub mod zero_copy;

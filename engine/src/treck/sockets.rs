@@ -353,8 +353,8 @@ impl Face {
             (None, Some(_)) => self.bound(id).map_err(no_network)?,
             (None, None) => return Err(Code(n::TM_ENOTCONN)),
         };
-        let eager = patience != Patience::None || self.is_eager();
-        let now = eager.then(|| self.now());
+        let at_once = self.sends_at_once(patience);
+        let now = (at_once || self.has_old_time()).then(|| self.now());
         let dont_route = options.dont_route || flags & n::TM_MSG_DONTROUTE != 0;
         let bytes_max =
             if patience == Patience::None { options.tx_bytes_max.min(PAYLOAD_BYTES_MAX) } else { PAYLOAD_BYTES_MAX };
@@ -368,12 +368,12 @@ impl Face {
             .map_err(no_network)?
         };
         let mut sent = attempt();
-        if sent == Err(WOULD_BLOCK) {
+        if sent == Err(WOULD_BLOCK) && self.may_turn() {
             // The queue is full of what the port was not offered yet, perhaps.
             self.flush(self.now());
             sent = attempt();
         }
-        if sent.is_ok() {
+        if sent.is_ok() && at_once {
             // A blocking sender may never call anything else, and needs the answers to its ARP requests.
             if patience != Patience::None {
                 self.turn();

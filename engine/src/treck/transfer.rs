@@ -397,9 +397,8 @@ unsafe fn recv_stream(
         let at_mark = !peek && face.bytes_to_mark(id)? == Some(0);
         if all && done < total && !at_mark { Err(WOULD_BLOCK) } else { Ok(()) }
     });
-    if done > 0 && !peek && face.is_eager() {
-        // The window may have opened.
-        face.flush(face.now());
+    if done > 0 && !peek {
+        face.after_receive();
     }
     if done > 0 { Ok(done) } else { outcome.map(|()| 0) }
 }

@@ -34,29 +34,35 @@ pub extern "C" fn tfNextTimer() -> u64 {
     face::enter().next_deadline().map_or(u64::MAX, |at| at.as_nanos())
 }
 
-/// `void tfTimerExecute(void)`: fires every timer that is due, and hands what they send to the drivers.
+/// `void tfTimerExecute(void)`: fires every timer that is due, and hands what they send to the drivers. Beside a worker: nothing, which does it.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfTimerExecute() {
-    face::enter().run_timers();
+    let face = face::enter();
+    if face.may_turn() {
+        face.run_timers();
+    }
 }
 
-/// `int tfCheckReceiveInterface(ttUserInterface i)`: `TM_ENOERROR` if frames wait (the driver's `recv` is asked), else `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
+/// `int tfCheckReceiveInterface(ttUserInterface i)`: `TM_ENOERROR` if frames wait (the driver's `recv` is asked), else, and beside a worker, `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfCheckReceiveInterface(i: ttUserInterface) -> c_int {
     let face = face::enter();
     let outcome = interface::find(&face, i).and_then(|interface| {
         interface.id.get().ok_or(Code(n::TM_ENETDOWN))?;
-        if face.pull(&interface, face.now()) { Ok(()) } else { Err(WOULD_BLOCK) }
+        if face.may_turn() && face.pull(&interface, face.now()) { Ok(()) } else { Err(WOULD_BLOCK) }
     });
     returned(outcome)
 }
 
-/// `int tfRecvInterface(ttUserInterface i)`: takes frames from the device, up to 64, handles them, and hands the answers to the drivers. `TM_ENOERROR` if there were any, else `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
+/// `int tfRecvInterface(ttUserInterface i)`: takes frames from the device, up to 64, handles them, and hands the answers to the drivers. `TM_ENOERROR` if there were any, else, and beside a worker, `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
     let face = face::enter();
     let outcome: Outcome<()> = interface::find(&face, i).and_then(|interface| {
         interface.id.get().ok_or(Code(n::TM_ENETDOWN))?;
+        if !face.may_turn() {
+            return Err(WOULD_BLOCK);
+        }
         let now = face.now();
         face.pull(&interface, now);
         let any = face.handle_received(&interface, now);
@@ -72,10 +78,11 @@ pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
     returned(outcome)
 }
 
-/// `int tfPoll(void)`: one turn of everything: completions, receiving, timers, sending. 1 if there was something to do, else 0. An addition of ours.
+/// `int tfPoll(void)`: one turn of everything: completions, receiving, timers, sending. 1 if there was something to do, else, and beside a worker, 0. An addition of ours.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfPoll() -> c_int {
-    face::enter().turn().into()
+    let face = face::enter();
+    (face.may_turn() && face.turn()).into()
 }
 
 /// `int tfNotifyReceiveInterfaceIsr(ttUserInterface i)`: the driver has received something: wakes who sleeps in a blocking call. From any thread, also from a driver's function. `TM_EFAULT`.

@@ -352,10 +352,7 @@ unsafe fn recv(
         let patience = within(&face, face.with_socket(id, |socket| socket.rx_patience(flags))?);
         if stream {
             let got = wait_for(&mut face, patience, |face| face.stream_recv_buffer(id, bytes_max, peek))?;
-            if face.is_eager() {
-                // The window may have opened.
-                face.flush(face.now());
-            }
+            face.after_receive();
             return Ok(got.map(|buf| (buf, None)));
         }
         let received = |received: Option<(TxBuf, SocketAddrV4)>| received.map(|(buf, from)| (buf, Some(from)));

@@ -22,6 +22,7 @@ static void before_start(void)
     CHECK_EQ(tfStartTreck(), TM_ENOERROR);
     CHECK_EQ(tfStartTreck(), TM_EALREADY);
     CHECK_EQ(tfUseManualClock(), TM_EINVAL);
+    CHECK_EQ(tfStartWorkers(1), TM_EINVAL);
     section("before an interface is open: no buffers, ports are promised, nobody can be reached");
     CHECK(tfGetZeroCopyBuffer(10, &data) == 0);
     CHECK_EQ(tfGetLastError(), TM_ENOBUFS);
