@@ -146,7 +146,9 @@ impl Framewire {
             Path::ToKernel => ("tcp-source", Client::Kernel),
         };
         let service = format!("kind = \"{kind}\"\nlisten = \"{}\"", target());
-        let server = framewire_side(&bed, &self.appliance, &service, client)?;
+        // An AF_XDP sender runs a veth peer's receive work after each packet, unless that has a thread; a kernel sender does so after a burst.
+        let interface = if path == Path::Same { "napi_threads = true\nrings = { rx = 1024, tx = 1024 }" } else { "" };
+        let server = framewire_side(&bed, &self.appliance, &service, client, interface)?;
         let mut command = match path {
             Path::Same => bed.own_command(Side::Peer, &[&["fw-tcp-bulk"], &engine_client()[..]].concat()),
             Path::FromKernel | Path::ToKernel => bed.own_command(Side::Peer, &["tcp-bulk"]),

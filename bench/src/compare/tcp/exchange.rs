@@ -139,7 +139,7 @@ impl Framewire {
     fn against(&self, plan: &Plan, client: Client) -> Result<(String, Vec<Figure>)> {
         let bed = Bed::create(plan.cores)?;
         let service = format!("kind = \"tcp-echo\"\nlisten = \"{}\"", target());
-        let server = framewire_side(&bed, &self.appliance, &service, client)?;
+        let server = framewire_side(&bed, &self.appliance, &service, client, "")?;
         let figures = all(self.loads, |load| {
             let command = match client {
                 Client::Same => {

@@ -90,7 +90,7 @@ impl Contender for Framewire {
         let folder = content()?;
         let root = folder.path().display();
         let service = format!("kind = \"http\"\nlisten = \"{DUT_ADDRESS}:{PORT}\"\nroot = \"{root}\"");
-        let server = framewire_side(&bed, &self.appliance, &service, Client::Kernel)?;
+        let server = framewire_side(&bed, &self.appliance, &service, Client::Kernel, "")?;
         let figures = loads(plan, &bed)?;
         let about = Some(server.about.clone());
         server.stop()?;

@@ -64,14 +64,20 @@ impl Client {
     }
 }
 
-/// The appliance with this service, and what faces it on the other side.
-fn framewire_side(bed: &Bed, appliance: &Appliance, service: &str, client: Client) -> Result<Running> {
+/// The appliance with this service and further lines of `[[interface]]`, and what faces it on the other side.
+fn framewire_side(
+    bed: &Bed,
+    appliance: &Appliance,
+    service: &str,
+    client: Client,
+    interface: &str,
+) -> Result<Running> {
     let checksum = match client {
         Client::Same => "verify",
         // A kernel leaves checksums on a veth to a device that does not exist.
         Client::Kernel => "partial",
     };
-    let interface = format!("addresses = [\"{DUT_NETWORK}\"]\nrx_checksum = \"{checksum}\"");
+    let interface = format!("addresses = [\"{DUT_NETWORK}\"]\nrx_checksum = \"{checksum}\"\n{interface}");
     if client == Client::Kernel {
         kernel_side(bed, Side::Peer)?;
     }

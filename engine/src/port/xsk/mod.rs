@@ -43,13 +43,13 @@ use xsk_rs::config::BindFlags;
 /// that accept a linear part (`xsk_build_skb` in `net/xdp/xsk.c`).
 const COPY_PIECES_MAX: usize = 17;
 
-/// `sendto` calls in one kick, for kernels whose call sends at most 32 packets in copy mode. Too low: the TX ring fills up (a burst of 64 with one
-/// call a kick loses 15 % of the rate on veth); too high: one kick delays the turn.
-const CALLS_PER_KICK_MAX: u32 = 8;
+/// Descriptors after which a kick makes no further `sendto` call: in copy mode the kernel sends them within the call, 2 µs and more each, while the RX ring fills.
+/// Too low: the TX ring fills up (a burst of 64 with one call of 32 a kick loses 15 % of the rate on veth); too high: one kick delays the turn until
+/// received packets are lost (they were, with 512, and a lost request costs its sender a time-out).
+const KICK_DESCS: u32 = 128;
 
-/// Packets that one `sendto` may send where the kernel lets us choose (copy mode, `XDP_MAX_TX_SKB_BUDGET`): as many as that many calls of 32.
-/// On veth 64 and more are equally fast.
-const TX_BUDGET_PACKETS: u32 = 256;
+/// Packets that one `sendto` may send where the kernel lets us choose (copy mode, `XDP_MAX_TX_SKB_BUDGET`). On veth 64 and more are equally fast.
+const TX_BUDGET_PACKETS: u32 = 128;
 
 /// Pause between two looks at the completion ring while closing.
 const CLOSE_PAUSE: time::Duration = time::Duration::from_micros(50);
@@ -329,10 +329,8 @@ impl Open {
     /// Calls the kernel until it has taken the whole TX ring, takes no more, or needs no call; true if the ring is empty.
     fn wake_sending(&mut self, wakeup: Wakeup) -> io::Result<bool> {
         let mut outstanding = self.rings.tx_outstanding();
-        for _ in 0..CALLS_PER_KICK_MAX {
-            if outstanding == 0 {
-                break;
-            }
+        let enough = outstanding.saturating_sub(KICK_DESCS);
+        while outstanding > enough {
             if wakeup == Wakeup::OnRequest && !self.rings.tx_needs_wakeup() {
                 break;
             }
