@@ -11,11 +11,11 @@
 //!   runtime           worker loop, engine start and stop, idle policy, calls from other threads; the only clock
 //!    │      │
 //!    │      ▼
-//!    │    socket      the Rust API: App, Net, UdpSocket
+//!    │    socket      the Rust API: App, Net, UdpSocket, TcpStream, RawSocket
 //!    │      ▼
 //!    │    stack       ingress, demux, egress, timer wheel: one core's protocols tied together
 //!    │      ▼
-//!    │    proto       sans-IO machines: neighbour, route, fragment, UDP socket, rate limits
+//!    │    proto       sans-IO machines: neighbour, route, fragment, UDP and raw sockets, TCP, rate limits
 //!    │      ▼
 //!    │    wire        header formats and checksums (`simd`: the loop that adds them up)
 //!    ▼

@@ -162,6 +162,7 @@ impl Figures<'_> {
                 "usage".into(),
                 json!({
                     "udp_sockets": usage.udp_sockets,
+                    "raw_sockets": usage.raw_sockets,
                     "neighbours": usage.neighbours,
                     "neighbours_parked": usage.neighbours_parked,
                     "routes": usage.routes,

@@ -49,6 +49,7 @@ fn write_worker(out: &mut String, index: usize, snapshot: &Snapshot, all: bool) 
         ("bad_receives", pool.bad_receives, "Received descriptors for an address that was not lent."),
         ("alloc_failures", pool.alloc_failures, "Requests for a buffer that found none."),
         ("udp_sockets", usage.udp_sockets as u64, "Open UDP sockets."),
+        ("raw_sockets", usage.raw_sockets as u64, "Open raw sockets."),
         ("neighbours", usage.neighbours as u64, "Entries of the neighbour cache."),
         ("neighbours_parked", usage.neighbours_parked as u64, "Packets that wait for a neighbour's answer."),
         ("reassembly_frames", usage.reassembly_frames as u64, "Frames held by reassembly."),

@@ -11,7 +11,9 @@ mod list;
 pub mod neighbour;
 pub mod path_mtu;
 pub mod rate;
+pub mod raw;
 pub mod route;
+pub mod rx_queue;
 pub mod tcp;
 pub mod udp;
 

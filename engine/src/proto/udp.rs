@@ -1,43 +1,10 @@
 //! A UDP socket (RFC 768, RFC 1122 section 4.1): who it talks to, what it has received, what went wrong.
 
+pub use super::rx_queue::{Datagram, RxLimits};
+
+use super::rx_queue::RxQueue;
 use crate::buf::RxBuf;
-use std::{
-    collections::VecDeque,
-    net::{Ipv4Addr, SocketAddrV4},
-};
-
-/// A received datagram: its payload is the frame (or the chain of frames) that it came in.
-#[derive(Debug)]
-pub struct Datagram {
-    /// The payload.
-    pub buf: RxBuf,
-    /// Who sent it.
-    pub from: SocketAddrV4,
-    /// Which of our addresses it was sent to.
-    pub to: Ipv4Addr,
-}
-
-/// How much a socket may hold in its receive queue. A one-byte datagram holds a whole frame, so bytes alone would not bound memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RxLimits {
-    /// Payload bytes.
-    pub bytes: usize,
-    /// Frames.
-    pub frames: usize,
-}
-
-impl Default for RxLimits {
-    /// 1 MiB in at most 512 frames: bursts of a few hundred packets, and a bounded share of a pool of 4,096.
-    fn default() -> Self {
-        Self { bytes: 1 << 20, frames: 512 }
-    }
-}
-
-/// Bytes and frames of a buffer.
-#[inline(always)]
-fn footprint(buf: &RxBuf) -> (usize, usize) {
-    if buf.is_chain() { (buf.total_len(), buf.frame_count()) } else { (buf.len(), 1) }
-}
+use std::net::SocketAddrV4;
 
 /// A condition that the network reported for a socket; told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,59 +30,37 @@ pub struct UdpSocket {
     pub tos: u8,
     /// May send to broadcast addresses.
     pub broadcast: bool,
-    limits: RxLimits,
-    queue: VecDeque<Datagram>,
-    queued_bytes: usize,
-    queued_frames: usize,
+    queue: RxQueue,
     error: Option<PendingError>,
 }
 
 impl UdpSocket {
     /// A socket bound to `local`.
     pub fn new(local: SocketAddrV4, limits: RxLimits) -> Self {
-        Self {
-            local,
-            remote: None,
-            ttl: 64,
-            tos: 0,
-            broadcast: false,
-            limits,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            queued_frames: 0,
-            error: None,
-        }
+        Self { local, remote: None, ttl: 64, tos: 0, broadcast: false, queue: RxQueue::new(limits), error: None }
     }
 
     /// There is room for `buf` in the queue.
     #[inline]
     pub fn has_room(&self, buf: &RxBuf) -> bool {
-        let (bytes, frames) = footprint(buf);
-        self.queued_bytes + bytes <= self.limits.bytes && self.queued_frames + frames <= self.limits.frames
+        self.queue.has_room(buf)
     }
 
     /// Puts a datagram for which there [is room](Self::has_room) into the queue.
     #[inline]
     pub fn handle_datagram(&mut self, datagram: Datagram) {
-        let (bytes, frames) = footprint(&datagram.buf);
-        self.queued_bytes += bytes;
-        self.queued_frames += frames;
-        self.queue.push_back(datagram);
+        self.queue.push(datagram);
     }
 
     /// Takes the oldest datagram.
     #[inline]
     pub fn recv(&mut self) -> Option<Datagram> {
-        let datagram = self.queue.pop_front()?;
-        let (bytes, frames) = footprint(&datagram.buf);
-        self.queued_bytes -= bytes;
-        self.queued_frames -= frames;
-        Some(datagram)
+        self.queue.pop()
     }
 
     /// The oldest datagram, which stays in the queue.
     pub fn peek(&self) -> Option<&Datagram> {
-        self.queue.front()
+        self.queue.peek()
     }
 
     /// There is something to receive.
@@ -126,17 +71,17 @@ impl UdpSocket {
 
     /// Datagrams, bytes and frames in the queue.
     pub fn queued(&self) -> (usize, usize, usize) {
-        (self.queue.len(), self.queued_bytes, self.queued_frames)
+        self.queue.usage()
     }
 
     /// Changes the limits; what is queued already stays.
     pub fn set_limits(&mut self, limits: RxLimits) {
-        self.limits = limits;
+        self.queue.limits = limits;
     }
 
     /// The limits.
     pub fn limits(&self) -> RxLimits {
-        self.limits
+        self.queue.limits
     }
 
     /// Notes an error for the next call.

@@ -201,6 +201,7 @@ impl App for Services {
             Event::Readable(socket) | Event::Writable(socket) | Event::Error(socket) => self.of_socket(socket),
             Event::Acceptable(listener) => self.of_tag(listener.tag(net)),
             Event::Tcp(stream, _) => self.of_tag(stream.tag(net)),
+            Event::Raw(..) => None,
             Event::Timer(token) => usize::try_from(token).ok().and_then(|at| self.services.get_mut(at)),
         };
         if let Some(service) = service {

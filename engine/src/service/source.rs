@@ -259,7 +259,7 @@ impl App for UdpSource {
                 }
             }
             // The next send returns it.
-            Event::Error(_) | Event::Acceptable(_) | Event::Tcp(..) => {}
+            Event::Error(_) | Event::Acceptable(_) | Event::Tcp(..) | Event::Raw(..) => {}
         }
     }
 

@@ -83,10 +83,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod raw;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use raw::{RawEvent, RawSocket};
 pub use tcp::*;
 
 pub use crate::{
@@ -157,6 +159,8 @@ pub enum Event {
     /// Something happened to a stream. [`TcpEvent::Readable`] is told when data comes, and again each turn as long as the application took some of it the
     /// turn before; one that stopped taking goes on when it wants to.
     Tcp(TcpStream, TcpEvent),
+    /// Something happened to a raw socket.
+    Raw(RawSocket, RawEvent),
 }
 
 /// The application's view of its worker's stack.
@@ -326,6 +330,16 @@ pub fn drive<A: App + ?Sized>(stack: &mut Stack, app: &mut A) -> Work {
                 app.handle_event(&mut Net::new(stack), Event::Writable(UdpSocket(handle)))
             }
             StackEvent::UdpError(handle) => app.handle_event(&mut Net::new(stack), Event::Error(UdpSocket(handle))),
+            StackEvent::RawReadable(handle) => {
+                app.handle_event(&mut Net::new(stack), Event::Raw(RawSocket(handle), RawEvent::Readable));
+                stack.raw_relist(handle);
+            }
+            StackEvent::RawWritable(handle) => {
+                app.handle_event(&mut Net::new(stack), Event::Raw(RawSocket(handle), RawEvent::Writable));
+            }
+            StackEvent::RawError(handle) => {
+                app.handle_event(&mut Net::new(stack), Event::Raw(RawSocket(handle), RawEvent::Error));
+            }
             StackEvent::Timer(token) => app.handle_event(&mut Net::new(stack), Event::Timer(token)),
             StackEvent::Tcp(handle) => {
                 while let Some(event) = stack.tcp_poll_event(handle) {

@@ -3,7 +3,7 @@
 use super::{Stack, dest::Destination};
 use crate::{
     buf::{Frozen, TxBuf},
-    proto::{IfaceId, neighbour::Lookup},
+    proto::{IfaceId, neighbour::Lookup, udp::PendingError},
     wire::{
         MacAddr, arp, checksum, ethernet,
         ipv4::{self, DONT_FRAGMENT, MORE_FRAGMENTS},
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use smallvec::SmallVec;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Why a send was refused.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,18 @@ pub enum SendError {
     /// The handle names no open socket.
     #[error("no such socket")]
     BadSocket,
+    /// What a raw socket was to send does not begin with an IPv4 header, as it says that it does.
+    #[error("malformed IPv4 header")]
+    Header,
+}
+
+impl From<PendingError> for SendError {
+    fn from(error: PendingError) -> Self {
+        match error {
+            PendingError::Refused => Self::ConnectionRefused,
+            PendingError::HostUnreachable => Self::HostUnreachable,
+        }
+    }
 }
 
 /// What goes in front of a payload.
@@ -61,20 +73,30 @@ pub(super) enum L4 {
     Udp { src_port: u16, dst_port: u16 },
     /// The payload begins with the header of this protocol, checksum included.
     Ready { protocol: u8 },
+    /// The payload begins with its IPv4 header, which lacks what [`Stack::complete_header`] fills in.
+    Whole { protocol: u8 },
 }
 
 impl L4 {
     fn protocol(self) -> u8 {
         match self {
             Self::Udp { .. } => ipv4::protocol::UDP,
-            Self::Ready { protocol } => protocol,
+            Self::Ready { protocol } | Self::Whole { protocol } => protocol,
         }
     }
 
     fn header_bytes(self) -> usize {
         match self {
             Self::Udp { .. } => udp::HEADER_BYTES,
-            Self::Ready { .. } => 0,
+            Self::Ready { .. } | Self::Whole { .. } => 0,
+        }
+    }
+
+    /// Length of the IPv4 header that is put in front.
+    pub(super) fn ip_header_bytes(self) -> usize {
+        match self {
+            Self::Udp { .. } | Self::Ready { .. } => ipv4::HEADER_BYTES,
+            Self::Whole { .. } => 0,
         }
     }
 }
@@ -136,7 +158,11 @@ impl Stack {
             Way::Known(to) => self.send_to(to, send, buf),
             Way::Unreachable => Err(SendError::HostUnreachable),
             Way::Pending(id, next_hop) => {
-                let neighbours = &mut self.ifaces[usize::from(id.0)].neighbours;
+                let iface = &mut self.ifaces[usize::from(id.0)];
+                if matches!(send.l4, L4::Whole { .. }) && buf.total_len() > iface.mtu {
+                    return Err(SendError::MessageSize);
+                }
+                let neighbours = &mut iface.neighbours;
                 // A buffer that waits counts as sent: the caller does not see whether ARP was needed.
                 if neighbours.park(next_hop, Parked { send, buf }).is_err() {
                     self.counters.drop_tx_neighbour_queue += 1;
@@ -249,21 +275,25 @@ impl Stack {
 
     /// Everything that is not one small frame: VLANs, payloads that come with their own header, fragments, runs and chains.
     #[cold]
-    fn send_slowly(&mut self, to: Destination, send: IpSend, buf: TxBuf) -> Result<(), SendError> {
+    fn send_slowly(&mut self, to: Destination, send: IpSend, mut buf: TxBuf) -> Result<(), SendError> {
         let at = usize::from(to.iface.0);
         let pieces_max = self.ifaces[at].tx_pieces_max;
         let frame_bytes = self.pool.frame_payload_bytes();
         // What must be copied, for want of scatter-gather or because it is in too many pieces, goes into as many frames as the port takes for a packet.
         let copy_bytes_max = if buf.is_single() { usize::MAX } else { pieces_max.saturating_mul(frame_bytes) };
-        let mtu = usize::from(to.mtu).min(copy_bytes_max.saturating_add(ipv4::HEADER_BYTES));
+        let ip_bytes = send.l4.ip_header_bytes();
+        let mtu = usize::from(to.mtu).min(copy_bytes_max.saturating_add(ip_bytes));
         let payload = buf.total_len();
         let l4_bytes = send.l4.header_bytes();
         let datagram = payload + l4_bytes;
-        if datagram + ipv4::HEADER_BYTES > ipv4::TOTAL_BYTES_MAX {
+        if datagram + ip_bytes > ipv4::TOTAL_BYTES_MAX {
             return Err(SendError::MessageSize);
         }
-        let per_packet = if datagram + ipv4::HEADER_BYTES <= mtu {
+        let per_packet = if datagram + ip_bytes <= mtu {
             datagram.max(1)
+        } else if ip_bytes == 0 {
+            // raw(7): who writes headers divides packets.
+            return Err(SendError::MessageSize);
         } else {
             // RFC 791: all fragments but the last carry a multiple of 8 bytes.
             mtu.saturating_sub(ipv4::HEADER_BYTES) & !7
@@ -284,6 +314,9 @@ impl Stack {
             return Err(SendError::WouldBlock(buf));
         }
         let src = send.src.unwrap_or(to.source);
+        if let L4::Whole { .. } = send.l4 {
+            self.complete_header(src, &mut buf);
+        }
         let mut l4_header = [0; udp::HEADER_BYTES];
         if let L4::Udp { src_port, dst_port } = send.l4 {
             let len = datagram as u16;
@@ -310,7 +343,9 @@ impl Stack {
             payload_len: len as u16,
         };
         let buf = if packets == 1 && buf.is_single() {
-            match self.send_in_place(to, &repr(0, datagram), l4_header, buf) {
+            let mut ip = [0; ipv4::HEADER_BYTES];
+            repr(0, datagram).write(&mut ip);
+            match self.send_in_place(to, &ip[..ip_bytes], l4_header, buf) {
                 Ok(()) => return Ok(()),
                 // No head-room: with a frame of its own for the headers, then.
                 Err(buf) => buf,
@@ -349,7 +384,7 @@ impl Stack {
             let iface = &mut self.ifaces[at];
             let mut ip = [0; ipv4::HEADER_BYTES];
             repr(offset, len).write(&mut ip);
-            let framed = head.prepend_slice(l4).and_then(|()| head.prepend_slice(&ip));
+            let framed = head.prepend_slice(l4).and_then(|()| head.prepend_slice(&ip[..ip_bytes]));
             if framed.and_then(|()| iface.prepend_link(&mut head, to.next_hop, ethernet::ethertype::IPV4)).is_err() {
                 self.counters.drop_tx_no_memory += 1;
                 return Ok(());
@@ -389,20 +424,18 @@ impl Stack {
     fn send_in_place(
         &mut self,
         to: Destination,
-        ip: &ipv4::Repr,
+        ip_header: &[u8],
         l4_header: &[u8],
         mut buf: TxBuf,
     ) -> Result<(), TxBuf> {
         let iface = &mut self.ifaces[usize::from(to.iface.0)];
-        let headers = l4_header.len() + ipv4::HEADER_BYTES + iface.link_header_bytes();
+        let headers = l4_header.len() + ip_header.len() + iface.link_header_bytes();
         if buf.headroom() < headers || iface.egress.room() == 0 {
             return Err(buf);
         }
-        let mut ip_header = [0; ipv4::HEADER_BYTES];
-        ip.write(&mut ip_header);
         let written = buf
             .prepend_slice(l4_header)
-            .and_then(|()| buf.prepend_slice(&ip_header))
+            .and_then(|()| buf.prepend_slice(ip_header))
             .and_then(|()| iface.prepend_link(&mut buf, to.next_hop, ethernet::ethertype::IPV4));
         let bytes = buf.len() as u64;
         if written.is_ok()
@@ -437,15 +470,18 @@ impl Stack {
     }
 
     fn report_unreachable(&mut self, id: IfaceId, send: IpSend) {
-        let L4::Udp { src_port, dst_port } = send.l4 else { return };
         let iface = &self.ifaces[usize::from(id.0)];
         let Some(src) = send.src.or_else(|| iface.source_for(send.dst)) else { return };
-        self.udp.report(
-            std::net::SocketAddrV4::new(src, src_port),
-            std::net::SocketAddrV4::new(send.dst, dst_port),
-            crate::proto::udp::PendingError::HostUnreachable,
-            &mut self.events,
-        );
+        let (error, events) = (PendingError::HostUnreachable, &mut self.events);
+        match send.l4 {
+            L4::Udp { src_port, dst_port } => {
+                let (local, remote) = (SocketAddrV4::new(src, src_port), SocketAddrV4::new(send.dst, dst_port));
+                self.udp.report(local, remote, error, events);
+            }
+            L4::Ready { protocol } | L4::Whole { protocol } => {
+                self.raw.report(protocol, src, send.dst, error, events);
+            }
+        }
     }
 
     /// Asks who has `target`.

@@ -263,9 +263,12 @@ impl Stack {
                 self.handle_icmp(header, packet, group);
             }
             _ => {
+                packet.advance(at + header.header_len);
+                let Err(mut packet) = self.deliver_raw(header, packet) else { return };
                 self.counters.drop_ip_protocol += 1;
-                packet.advance(at);
-                self.send_unreachable(unreachable::PROTOCOL, header, &packet, group);
+                if packet.retreat(header.header_len) {
+                    self.send_unreachable(unreachable::PROTOCOL, header, &packet, group);
+                }
             }
         }
     }
@@ -408,7 +411,7 @@ impl Stack {
         false
     }
 
-    fn handle_icmp(&mut self, ip: &ipv4::Header, packet: RxBuf, group: Group) {
+    fn handle_icmp(&mut self, ip: &ipv4::Header, mut packet: RxBuf, group: Group) {
         let Some(header) = icmp::Header::parse(packet.as_slice()) else {
             if splits_header(&packet, 0, icmp::HEADER_BYTES) {
                 self.counters.drop_chain_header += 1;
@@ -423,12 +426,21 @@ impl Stack {
         }
         match header.kind {
             // RFC 1122 section 3.2.2.6: echo requests to broadcast and multicast may be ignored; answering makes a reflector.
-            kind::ECHO_REQUEST if group == Group::Unicast => self.send_echo_reply(ip, packet),
+            kind::ECHO_REQUEST if group == Group::Unicast => {
+                // The answer goes out in the request's own frame.
+                self.deliver_raw_copies(ip, &mut packet);
+                self.send_echo_reply(ip, packet);
+            }
             kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
                 self.handle_icmp_error(&header, &packet);
+                let _not_heard = self.deliver_raw(ip, packet);
             }
             // Among them types 13 to 18: timestamp, information and address mask (CVE-2020-11911).
-            _ => self.counters.drop_icmp_type += 1,
+            _ => {
+                if self.deliver_raw(ip, packet).is_err() {
+                    self.counters.drop_icmp_type += 1;
+                }
+            }
         }
     }
 
@@ -456,14 +468,13 @@ impl Stack {
 
     /// An ICMP error about a packet of ours. Believed only if the quote is long enough and matches a socket (CVE-2020-11910).
     fn handle_icmp_error(&mut self, header: &icmp::Header, message: &RxBuf) {
-        let quote = Quote::parse(&message.as_slice()[icmp::HEADER_BYTES..]);
-        let matched = quote.is_some_and(|quote| {
-            self.is_our_address(*quote.local.ip())
-                && match quote.protocol {
-                    protocol::UDP => self.handle_udp_error(header, quote.local, quote.remote),
-                    _ => self.handle_tcp_error(header, &quote),
-                }
-        });
+        let quoted = &message.as_slice()[icmp::HEADER_BYTES..];
+        let matched = match Quote::parse(quoted) {
+            None => self.handle_raw_error(header, quoted),
+            Some(quote) if !self.is_our_address(*quote.local.ip()) => false,
+            Some(quote) if quote.protocol == protocol::UDP => self.handle_udp_error(header, quote.local, quote.remote),
+            Some(quote) => self.handle_tcp_error(header, &quote),
+        };
         if matched {
             self.counters.icmp_errors_received += 1;
         } else {

@@ -1,7 +1,7 @@
 //! One core's stack: ties the protocol machines together.
 //!
 //! ```text
-//!   ingress(batch of RxBuf) ─► Ethernet ─► ARP | IPv4 ─► reassembly ─► ICMP | UDP ─► socket queues, events
+//!   ingress(batch of RxBuf) ─► Ethernet ─► ARP | IPv4 ─► reassembly ─► ICMP | UDP | raw ─► socket queues, events
 //!   socket calls ─► route ─► neighbour ─► headers into the frame's own head-room ─► egress queue of the interface
 //!   poll_timers(now) ─► neighbours, reassembly, application timers
 //! ```
@@ -15,6 +15,7 @@ mod egress;
 mod gossip;
 mod iface;
 mod ingress;
+mod raw;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ mod wheel;
 pub use egress::SendError;
 pub use gossip::NeighbourWord;
 pub use iface::{IfaceConfig, Interface, NeighbourSource, RxChecksum};
+pub use raw::RawHandle;
 pub use tcp::{ListenerHandle, TcpHandle};
 pub use udp::{BindError, UdpHandle};
 
@@ -65,7 +67,9 @@ pub struct StackConfig {
     pub ephemeral_ports: RangeInclusive<u16>,
     /// Most UDP sockets.
     pub udp_sockets_max: usize,
-    /// Receive limits of new UDP sockets.
+    /// Most raw sockets. Each gets a copy of what it hears, but one.
+    pub raw_sockets_max: usize,
+    /// Receive limits of new UDP and raw sockets.
     pub udp_rx_limits: RxLimits,
     /// ICMP errors per second, and how many at once.
     pub icmp_errors_per_s: u32,
@@ -86,6 +90,7 @@ impl StackConfig {
             seed,
             ephemeral_ports: 49_152..=65_535,
             udp_sockets_max: 65_536,
+            raw_sockets_max: 256,
             udp_rx_limits: RxLimits::default(),
             icmp_errors_per_s: 1_000,
             icmp_errors_burst: 50,
@@ -119,6 +124,12 @@ pub enum StackEvent {
     UdpWritable(UdpHandle),
     /// The network reported an error for the socket; its next call returns it.
     UdpError(UdpHandle),
+    /// As [`UdpReadable`](Self::UdpReadable), of a raw socket.
+    RawReadable(RawHandle),
+    /// As [`UdpWritable`](Self::UdpWritable), of a raw socket.
+    RawWritable(RawHandle),
+    /// As [`UdpError`](Self::UdpError), of a raw socket.
+    RawError(RawHandle),
     /// A timer of the application is due.
     Timer(u64),
     /// A connection has events: take them with [`Stack::tcp_poll_event`].
@@ -137,6 +148,7 @@ pub struct Stack {
     dest: dest::DestCache,
     path_mtus: PathMtus,
     udp: udp::UdpTable,
+    raw: raw::RawTable,
     tcp: tcp::TcpTable,
     reassembler: Reassembler,
     ip_ids: IpIds,
@@ -162,6 +174,7 @@ impl Stack {
             dest: dest::DestCache::new(seeds()[0]),
             path_mtus: PathMtus::new(seeds()),
             udp: udp::UdpTable::new(seeds()),
+            raw: raw::RawTable::new(),
             tcp: tcp::TcpTable::new(&mut seeds, &config.tcp, pool.capacity()),
             reassembler: Reassembler::new(config.fragments.clone(), seeds()),
             ip_ids: IpIds::new(seeds()),
@@ -345,6 +358,9 @@ impl Stack {
         while let Some(event) = self.events.pop_front() {
             let current = match event {
                 StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_) => self.tcp.event_is_current(event),
+                StackEvent::RawReadable(_) | StackEvent::RawWritable(_) | StackEvent::RawError(_) => {
+                    self.raw.event_is_current(event)
+                }
                 _ => self.udp.event_is_current(event),
             };
             if current {
@@ -364,8 +380,9 @@ impl Stack {
     #[inline]
     pub fn egress_drained(&mut self, id: IfaceId) {
         let egress = &self.ifaces[usize::from(id.0)].egress;
-        if self.udp.has_blocked() && egress.room() * 2 >= egress.limit() {
+        if (self.udp.has_blocked() || self.raw.has_blocked()) && egress.room() * 2 >= egress.limit() {
             self.udp.unblock(&mut self.events);
+            self.raw.unblock(&mut self.events);
         }
     }
 
@@ -378,6 +395,7 @@ impl Stack {
     pub fn usage(&self) -> Usage {
         Usage {
             udp_sockets: self.udp.len(),
+            raw_sockets: self.raw.len(),
             tcp_connections: self.tcp.len(),
             tcp_half_open: self.tcp.half_open_len(),
             tcp_time_wait: self.tcp.time_wait_len(),
@@ -397,6 +415,8 @@ impl Stack {
 pub struct Usage {
     /// Open UDP sockets.
     pub udp_sockets: usize,
+    /// Open raw sockets.
+    pub raw_sockets: usize,
     /// TCP connections, those in TIME-WAIT apart.
     pub tcp_connections: usize,
     /// Connections whose handshake is under way.

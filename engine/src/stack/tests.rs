@@ -1,6 +1,7 @@
 //! One stack against packets made by hand.
 
 mod neighbours;
+mod raw;
 
 use super::*;
 use crate::{

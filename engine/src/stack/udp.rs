@@ -173,7 +173,7 @@ impl UdpTable {
                 slot.socket.is_some()
             }),
             StackEvent::UdpWritable(handle) => self.get(handle).is_some(),
-            StackEvent::Timer(_) | StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_) => true,
+            _ => true,
         }
     }
 
@@ -382,10 +382,7 @@ impl Stack {
     ) -> Result<(), SendError> {
         let Some(socket) = self.udp.get_mut(handle) else { return Err(SendError::BadSocket) };
         if let Some(error) = socket.take_error() {
-            return Err(match error {
-                PendingError::Refused => SendError::ConnectionRefused,
-                PendingError::HostUnreachable => SendError::HostUnreachable,
-            });
+            return Err(error.into());
         }
         let payload_bytes = buf.total_len();
         if payload_bytes > udp::PAYLOAD_BYTES_MAX {

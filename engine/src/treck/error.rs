@@ -48,6 +48,7 @@ impl From<SendError> for Code {
             SendError::Broadcast => n::TM_EACCES,
             SendError::NoBuffers => n::TM_ENOBUFS,
             SendError::BadSocket => n::TM_EBADF,
+            SendError::Header => n::TM_EINVAL,
         })
     }
 }

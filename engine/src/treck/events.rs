@@ -118,6 +118,7 @@ impl Face {
                 StackEvent::UdpReadable(handle) => self.tell_udp(handle, n::TM_CB_RECV),
                 StackEvent::UdpWritable(handle) => self.tell_udp(handle, n::TM_CB_WRITE_READY),
                 StackEvent::UdpError(handle) => self.tell_udp(handle, n::TM_CB_SOCKET_ERROR),
+                StackEvent::RawReadable(_) | StackEvent::RawWritable(_) | StackEvent::RawError(_) => {}
                 StackEvent::Timer(_) => {}
             }
         }

@@ -108,6 +108,7 @@ impl Rig {
             match self.stack.next_event() {
                 None | Some(StackEvent::UdpReadable(_) | StackEvent::UdpError(_) | StackEvent::UdpWritable(_)) => {}
                 Some(StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_)) => {}
+                Some(StackEvent::RawReadable(_) | StackEvent::RawWritable(_) | StackEvent::RawError(_)) => {}
                 Some(StackEvent::Timer(token)) => panic!("nobody set timer {token}"),
             }
         }

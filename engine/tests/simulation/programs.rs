@@ -163,7 +163,7 @@ impl App for Client {
                     self.start_next(net, lane);
                 }
             }
-            Event::Writable(_) | Event::Error(_) | Event::Acceptable(_) | Event::Tcp(..) => {}
+            Event::Writable(_) | Event::Error(_) | Event::Acceptable(_) | Event::Tcp(..) | Event::Raw(..) => {}
         }
     }
 }

@@ -448,7 +448,7 @@ impl App for HttpServer {
                 }
             }
             Event::Timer(_) => self.timer(net),
-            Event::Readable(_) | Event::Writable(_) | Event::Error(_) => {}
+            Event::Readable(_) | Event::Writable(_) | Event::Error(_) | Event::Raw(..) => {}
         }
     }
 

@@ -185,7 +185,7 @@ impl App for TcpEcho {
                 }
             }
             Event::Timer(_) => self.base.disarm(),
-            Event::Readable(_) | Event::Writable(_) | Event::Error(_) => {}
+            Event::Readable(_) | Event::Writable(_) | Event::Error(_) | Event::Raw(..) => {}
         }
     }
 

@@ -94,7 +94,7 @@ impl App for TcpSink {
                     TcpEvent::Connected | TcpEvent::Writable | TcpEvent::Urgent | TcpEvent::Sent => {}
                 }
             }
-            Event::Readable(_) | Event::Writable(_) | Event::Error(_) | Event::Timer(_) => {}
+            Event::Readable(_) | Event::Writable(_) | Event::Error(_) | Event::Timer(_) | Event::Raw(..) => {}
         }
     }
 

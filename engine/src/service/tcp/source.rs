@@ -309,7 +309,7 @@ impl App for TcpSource {
                 }
             }
             Event::Timer(_) => self.base.disarm(),
-            Event::Readable(_) | Event::Writable(_) | Event::Error(_) => {}
+            Event::Readable(_) | Event::Writable(_) | Event::Error(_) | Event::Raw(..) => {}
         }
     }
 
