@@ -12,11 +12,12 @@
  * IN THIS VERSION: TCP and UDP over IPv4, polled and threaded. What is declared and refused:
  *   SOCK_RAW                                      tfSocket: TM_EPROTONOSUPPORT
  *   AF_INET6                                      TM_EAFNOSUPPORT
+ *   tfUseAsyncPpp, tfUseSlip                      null, TM_EOPNOTSUPP
  *   listen, accept, SIOCATMARK, tfResetConnection, tfGetSendCompltBytes, tfGetSendBytesLeft, tfGetOobDataOffset, and MSG_OOB on
  *   copying calls, all on a datagram socket       TM_EOPNOTSUPP
- *   MSG_SCATTERED; IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
+ *   IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
  *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
- * Not declared yet: tfSocketScatteredSendTo, tfNgOpenInterface, IP_HDRINCL's raw sockets.
+ * Not declared yet: IP_HDRINCL's raw sockets.
  *
  * ERRORS. A failing socket call returns TM_SOCKET_ERROR (-1) and stores its reason on the socket: tfGetSocketError(sd).
  * Other calls return the error itself, or null. tfGetLastError() has the calling thread's last error of either kind;
@@ -228,6 +229,10 @@ extern "C" {
 /* Lock flags of tfSendCompleteInterface: no difference here. */
 #define TM_DEV_SEND_COMPLETE_ISR 0
 #define TM_DEV_SEND_COMPLETE_APP 1
+/* What a driver's ioctl is told. */
+#define TM_DEV_SET_FLAGS        1 /* option: int, the flags of tfOpenInterface or tfConfigInterface */
+#define TM_DEV_SET_ADDRESS      2 /* option: ttUserIpAddress[2], address and mask */
+#define TM_DEV_SET_MTU          3 /* option: int, bytes */
 /* Flags of tfOpenInterface. */
 #define TM_DEV_SCATTER_SEND_ENB 0x1     /* taken for granted */
 #define TM_DEV_MCAST_ENB        0x2     /* without effect */
@@ -236,7 +241,7 @@ extern "C" {
 
 /* ---- types ---------------------------------------------------------------------------------------------------------- */
 
-/* Handles. They are numbers, not pointers: never to be dereferenced. */
+/* Handles. They are numbers, not pointers: never to be dereferenced, but for a scattered message (ttUserPacket, below). */
 typedef struct tsUserMessage   *ttUserMessage;
 typedef struct tsUserBuffer    *ttUserBuffer;
 typedef struct tsUserInterface *ttUserInterface;
@@ -248,8 +253,28 @@ typedef uint32_t ttUserIpAddress;
 /* Callbacks on sockets: they run in a turn of the loop, in the thread that turns it: the worker, if there is one. */
 typedef void (*ttUserSocketCBFunc)(int sd, int events);
 typedef void (*ttUserSocketCBParamFunc)(int sd, void *param, int events);
-/* Frees memory that tfZeroCopyUserBufferSend was given. */
+/* Frees memory that tfZeroCopyUserBufferSend or tfSocketScatteredSendTo was given. */
 typedef void (*ttUserFreeFuncPtr)(char *userBuffer);
+
+/* A piece of a datagram for tfSocketScatteredSendTo: `userDataLength` bytes at `userDataPtr`, somewhere in `userBufferPtr`. */
+typedef struct tsUserBlock {
+    char *userBufferPtr; /* what the free function is called with */
+    char *userDataPtr;
+    int   userDataLength;
+} ttUserBlock;
+typedef ttUserBlock *ttUserBlockPtr;
+
+/* What the handle of a scattered message (tfZeroCopyRecv with MSG_SCATTERED) points to: the first link of a chain, one link for each frame that the datagram came in. The
+ * application may write the bytes, and trim a link in place: move pktuLinkDataPtr forward, make pktuLinkDataLength smaller (0: nothing of it is sent). A send of the
+ * message then takes what is left; a link that reaches out of what it was given, and a changed pktuLinkNextPtr, are TM_EINVAL. The other two members are not read again.
+ * When the handle is given back or sent, the links are worth nothing; their memory stays readable, and is another message's after 65,536 links at the earliest. */
+typedef struct tsUserPacket {
+    struct tsUserPacket *pktuLinkNextPtr; /* null: the last link */
+    char *pktuLinkDataPtr;
+    int   pktuLinkDataLength;
+    int   pktuChainDataLength; /* on the first link: bytes of all links */
+    int   pktuLinkExtraCount;  /* on the first link: how many more links there are */
+} ttUserPacket;
 
 struct tfInAddr {
     uint32_t s_addr;
@@ -331,7 +356,8 @@ typedef struct tfStats {
  *                *data may point anywhere into that buffer; with *bufferHandle left null the memory is the driver's: it is copied
  *                (counted in no tfStats member: it is the wire's) and freeRecv is called.
  *   getPhysAddr  writes the six bytes of the Ethernet address; called once, after open.
- *   ioctl        is not called in this version. */
+ *   ioctl        tells what the device may want to know; what it returns makes no difference. After open, and when tfConfigInterface changes them: TM_DEV_SET_FLAGS,
+ *                TM_DEV_SET_ADDRESS; after open, and when tfSetIfMtu changes it: TM_DEV_SET_MTU. `length` is the option's size in bytes. */
 typedef int (*ttDevOpenFunc)(ttUserInterface i);
 typedef int (*ttDevCloseFunc)(ttUserInterface i);
 typedef int (*ttDevSendFunc)(ttUserInterface i, char *data, int length, int flag);
@@ -344,6 +370,9 @@ typedef int (*ttDevGetPhysAddrFunc)(ttUserInterface i, char *mac);
 
 int tfStartTreck(void);                 /* before all but tfUseManualClock; TM_EALREADY the second time */
 ttUserLinkLayer tfUseEthernet(void);
+/* Links that an appliance on Ethernet has not: null, and TM_EOPNOTSUPP by tfGetLastError. */
+ttUserLinkLayer tfUseAsyncPpp(void);
+ttUserLinkLayer tfUseSlip(void);
 
 /* All functions null: `name` is a Linux interface, driven by AF_XDP on its queue 0 (it must be the first interface that is opened, and
  * there is one). Otherwise they are the driver; send, recv and getPhysAddr must be there. Null on failure, and the reason in *error
@@ -355,7 +384,9 @@ ttUserInterface tfAddInterface(const char *name, ttUserLinkLayer link, ttDevOpen
 /* TM_EFAULT (no such interface), TM_EINVAL (address, mask, flags, buffersPerFrame < 1), TM_EALREADY; the error of the driver's open; of a Linux interface
  * TM_EPERM, TM_ENXIO, TM_EBUSY, TM_ENOMEM, TM_EOPNOTSUPP, TM_EIO. */
 int tfOpenInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame);
-/* Another address in the old one's place. TM_EFAULT, TM_EINVAL, TM_ENETDOWN. */
+/* The same in another form: `address` is a sockaddr_in whose port means nothing. Also TM_EFAULT (null address), TM_EAFNOSUPPORT (AF_INET6); TM_EINVAL: prefixLength not 1 to 32. */
+int tfNgOpenInterface(ttUserInterface i, const struct tfSockaddr *address, int prefixLength, int flags, int buffersPerFrame);
+/* Another address in the old one's place, and other flags. TM_EFAULT, TM_EINVAL, TM_ENETDOWN. */
 int tfConfigInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame);
 /* Sends what is queued, closes the device. TM_EFAULT, TM_ENETDOWN. */
 int tfCloseInterface(ttUserInterface i);
@@ -411,7 +442,8 @@ int tfFreeZeroCopyBuffer(ttUserMessage h); /* TM_EFAULT: nothing was touched */
  * the buffer, a flag that is none of MSG_DONTWAIT, MSG_OOB, MSG_DONTROUTE, MSG_SCATTERED; MSG_OOB off TCP, MSG_SCATTERED on TCP), then the address of
  * ...SendTo (TM_EINVAL, TM_EAFNOSUPPORT, TM_EADDRNOTAVAIL: port 0), TM_ESHUTDOWN (TCP: also after tfClose), TM_ENOTCONN (TM_ECONNRESET, TM_ETIMEDOUT: once first;
  * TM_EISCONN: an address on a connected socket), TM_ECONNREFUSED, TM_EHOSTUNREACH, TM_EMSGSIZE (not blocking, and longer than the send queue), TM_EACCES (broadcast),
- * TM_EWOULDBLOCK, TM_ENOBUFS. A blocking send on a stream of more than the whole queue waits until the queue is empty, and is taken whole. */
+ * TM_EWOULDBLOCK, TM_ENOBUFS. A blocking send on a stream of more than the whole queue waits until the queue is empty, and is taken whole.
+ * MSG_SCATTERED: a scattered message goes out as it lies, uncopied, its first `length` bytes over all links; without the flag one of several links is TM_EINVAL. Other buffers are one piece, with or without. */
 int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags);
 int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct tfSockaddr *to, int toLength);
 
@@ -420,10 +452,17 @@ int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struc
 int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags);
 int tfZeroCopyUserBufferSendTo(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags,
                                const struct tfSockaddr *to, int toLength);
+/* 1 to 1,024 blocks as one datagram; a null `to` means the connected peer. Returns the datagram's length. The array may be used again on return. They are copied into frames (counted), and
+ * freeFn(userBufferPtr), if freeFn is not null, is called once for each block: on success, and on every error but TM_EWOULDBLOCK; but not without an array (TM_EFAULT) and with a count out of range (TM_EINVAL),
+ * where nothing is read. Errors in the order of tfZeroCopySendTo; TM_EFAULT: also a block of null with a length; TM_EINVAL: no bytes, a negative length, flags other
+ * than MSG_DONTWAIT and MSG_DONTROUTE; TM_EOPNOTSUPP: a stream. */
+int tfSocketScatteredSendTo(int sd, ttUserBlockPtr blocks, int count, ttUserFreeFuncPtr freeFn, int flags, const struct tfSockaddr *to,
+                            int toLength);
 
 /* The frame that the datagram, or the next bytes of a stream, came in. Of a datagram, what is beyond maxLength is lost; of a stream it stays, and what is taken is then copied.
- * Returns the length; 0 and a null handle for an empty datagram, at the end of a stream and after shutdown. MSG_PEEK: a copy, with a handle of its own. Errors: TM_EBADF, TM_EFAULT
- * (null pointers), TM_EINVAL (maxLength <= 0, flags), TM_EOPNOTSUPP (MSG_SCATTERED), TM_ENOTCONN (TM_ECONNRESET, TM_ETIMEDOUT: once first), TM_ECONNREFUSED and TM_EHOSTUNREACH (once),
+ * Returns the length; 0 and a null handle for an empty datagram, at the end of a stream and after shutdown. MSG_PEEK: a copy, with a handle of its own. A datagram
+ * that came in several frames (fragments) is made contiguous, a counted copy; with MSG_SCATTERED it comes as it lies, and the handle is a ttUserPacket *. Errors: TM_EBADF, TM_EFAULT
+ * (null pointers), TM_EINVAL (maxLength <= 0, flags, MSG_SCATTERED on a stream), TM_ENOTCONN (TM_ECONNRESET, TM_ETIMEDOUT: once first), TM_ECONNREFUSED and TM_EHOSTUNREACH (once),
  * TM_EWOULDBLOCK, TM_ENOBUFS. */
 int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags);
 int tfZeroCopyRecvFrom(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags, struct tfSockaddr *from, int *fromLength);

@@ -54,6 +54,16 @@ fn stream_threads() {
 }
 
 #[test]
+fn scattered() {
+    program("scattered", &[]);
+}
+
+#[test]
+fn interfaces() {
+    program("interfaces", &[]);
+}
+
+#[test]
 fn ownership() {
     program("ownership", &[]);
 }

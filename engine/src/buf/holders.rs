@@ -191,6 +191,24 @@ impl TxBuf {
         self.0.truncate(n);
     }
 
+    /// Where each piece of a chain lies, those without bytes too: (offset in its frame, bytes). A run is one piece.
+    pub fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.0.places()
+    }
+
+    /// Says anew where each piece lies, in the order of [`places`](Self::places).
+    ///
+    /// # Errors
+    /// There are not as many pieces, or one does not lie within its frame; nothing has changed.
+    pub fn set_places(&mut self, places: &[(usize, usize)]) -> Result<(), NoSpace> {
+        self.0.set_places(places)
+    }
+
+    /// Visits the bytes of each piece, to write, in the order of [`places`](Self::places).
+    pub fn each_piece_mut(&mut self, visit: impl FnMut(&mut [u8])) {
+        self.0.each_piece_mut(visit);
+    }
+
     /// The bytes lie in one frame, so one descriptor can send them.
     #[inline]
     pub fn is_single(&self) -> bool {
@@ -273,6 +291,11 @@ impl RxBuf {
     #[inline]
     pub fn truncate(&mut self, n: usize) {
         self.0.truncate(n);
+    }
+
+    /// Keeps only the first `n` bytes over all pieces; the pieces behind go back to the pool.
+    pub fn cut(&mut self, n: usize) {
+        self.0.cut(n, OWNED);
     }
 
     /// Takes back `n` bytes in front of the data, such as headers that were [advanced](Self::advance) over; false if the frame has not so many.

@@ -282,6 +282,80 @@ impl Raw {
         }
     }
 
+    /// As [`bytes_mut`](Self::bytes_mut), of each linked piece in turn, those without bytes too.
+    pub(super) fn each_piece_mut(&mut self, mut visit: impl FnMut(&mut [u8])) {
+        visit(self.bytes_mut());
+        let mut at = self.next();
+        while at != NIL {
+            let meta = self.pool.meta(at);
+            debug_assert_eq!(meta.state.get(), OWNED);
+            // SAFETY: a piece lies within its frame (`append` and `set_places` keep that); its only holder is the value that is borrowed mutably here, as in `bytes_mut`.
+            visit(unsafe {
+                let at = self.pool.base.add(((at as usize) << self.pool.chunk_shift) + meta.start.get() as usize);
+                std::slice::from_raw_parts_mut(at, meta.len.get() as usize)
+            });
+            at = meta.next.get();
+        }
+    }
+
+    /// Where each linked piece lies: (offset in its frame or run, bytes), those without bytes too.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        let link = |at: u32| (at != NIL).then(|| self.pool.meta(at));
+        let rest = std::iter::successors(link(self.next()), move |meta| link(meta.next.get()));
+        std::iter::once((self.start as usize, self.len as usize))
+            .chain(rest.map(|meta| (meta.start.get() as usize, meta.len.get() as usize)))
+    }
+
+    /// Says anew where each linked piece lies.
+    pub(super) fn set_places(&mut self, places: &[(usize, usize)]) -> Result<(), NoSpace> {
+        let Some((&(start, len), rest)) = places.split_first() else { return Err(NoSpace) };
+        let fits = |span: usize, (start, len): (usize, usize)| {
+            u16::try_from(start).is_ok() && start.checked_add(len).is_some_and(|end| end <= span)
+        };
+        let chunk = self.pool.chunk_bytes();
+        if self.places().count() != places.len()
+            || !fits(self.span(), (start, len))
+            || !rest.iter().all(|&place| fits(chunk, place))
+        {
+            return Err(NoSpace);
+        }
+        (self.start, self.len, self.sum) = (start as u16, len as u32, 0);
+        let mut at = self.next();
+        for &(start, len) in rest {
+            let meta = self.pool.meta(at);
+            meta.start.set(start as u16);
+            meta.len.set(len as u16);
+            at = meta.next.get();
+        }
+        Ok(())
+    }
+
+    /// Keeps the first `n` bytes over all pieces, and gives up `holder` on the frames of the pieces behind.
+    pub(super) fn cut(&mut self, n: usize, holder: u32) {
+        let mut left = n.saturating_sub(self.len as usize);
+        self.truncate(n);
+        let mut last = self.frame;
+        while left > 0 {
+            let next = self.pool.meta(last).next.get();
+            if next == NIL {
+                return;
+            }
+            last = next;
+            let len = &self.pool.meta(last).len;
+            len.set(len.get().min(u16::try_from(left).unwrap_or(u16::MAX)));
+            left -= usize::from(len.get());
+        }
+        let mut at = self.pool.meta(last).next.replace(NIL);
+        if at != NIL {
+            self.sum = 0;
+        }
+        while at != NIL {
+            let next = self.pool.meta(at).next.get();
+            self.pool.release(at, holder);
+            at = next;
+        }
+    }
+
     #[inline]
     pub(super) fn prepend(&mut self, room: usize) -> Result<&mut [u8], NoSpace> {
         let start = (self.start as usize).checked_sub(room).ok_or(NoSpace)?;

@@ -90,7 +90,8 @@ pub struct Interface {
     pub vlan: Option<u16>,
     /// Its addresses with their networks.
     pub addresses: Vec<Ipv4Net>,
-    pub(super) rx_checksum: RxChecksum,
+    /// What to look at of received checksums.
+    pub rx_checksum: RxChecksum,
     pub(super) neighbour_source: NeighbourSource,
     pub(super) tx_pieces_max: usize,
     pub(super) egress: TxQueue,

@@ -33,7 +33,6 @@ pub(super) struct Functions {
     pub(super) send: ttDevSendFunc,
     pub(super) recv: ttDevRecvFunc,
     pub(super) free_recv: ttDevFreeRecvFunc,
-    /// Nothing in this version asks a driver for options.
     pub(super) ioctl: ttDevIoctlFunc,
     pub(super) phys_addr: ttDevGetPhysAddrFunc,
 }
@@ -48,6 +47,14 @@ impl Functions {
             && self.free_recv.is_none()
             && self.ioctl.is_none()
             && self.phys_addr.is_none()
+    }
+
+    /// Tells the driver what it may want to know, if it does; what it answers makes no difference. It may call the API: nothing may be borrowed.
+    pub(super) fn tell<T>(&self, interface: ttUserInterface, flag: c_int, mut option: T) {
+        if let Some(ioctl) = self.ioctl {
+            // SAFETY: the application's function, called with the interface that it was given for and a variable of the type that the header says for `flag`.
+            let _ = unsafe { ioctl(interface, flag, (&raw mut option).cast(), size_of::<T>() as c_int) };
+        }
     }
 
     /// What a driver cannot do without is there.

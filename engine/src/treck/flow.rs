@@ -1,26 +1,28 @@
 //! Data of streams: what goes in and comes out of the connections behind descriptors.
 
 use super::{
-    error::{BAD_SOCKET, Code, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK},
+    error::{BAD_SOCKET, Code, HOST_UNREACHABLE, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK},
     face::{Face, Patience},
     numbers as n,
-    sockets::SocketId,
+    sockets::{Later, SocketId},
     stream::{Incoming, NOT_CONNECTED, Phase, Refusal, SHUT_DOWN},
 };
 use crate::{buf::TxBuf, proto::tcp::SendRefusal, socket::TcpOptions, stack::TcpHandle};
+use std::ffi::c_int;
 
 impl Face {
-    /// Sends the whole of `buf` or nothing. On would-block the buffer is back in its place, on every other outcome it is gone.
+    /// Sends the whole of `buf`, or of what `later` copies there, or nothing. On would-block the buffer is back in its place, on every other outcome it is gone.
     pub(super) fn stream_send_buffer(
         &self,
         id: SocketId,
         buf: &mut Option<TxBuf>,
+        later: Option<Later<'_>>,
         urgent: bool,
         patience: Patience,
     ) -> Outcome<()> {
         self.on_connection(id, |stream, options, stack| {
             let handle = stream.sender(stack).map_err(|refusal| stream.tell(refusal))?;
-            let len = buf.as_ref().map_or(0, TxBuf::total_len);
+            let len = buf.as_ref().map_or(later.map_or(0, |later| later.len), TxBuf::total_len);
             let oversized = len > options.tx_bytes_max;
             if oversized {
                 if patience == Patience::None {
@@ -29,11 +31,21 @@ impl Face {
                 if stack.tcp_connection(handle).is_some_and(|connection| connection.unacked_bytes() > 0) {
                     return Err(WOULD_BLOCK);
                 }
+            }
+            let taken = match (buf.take(), later) {
+                (Some(taken), _) => taken,
+                (None, Some(later)) => (later.copy)(stack).map_err(|code| {
+                    let room = stack.tcp_connection(handle).map_or(0, |connection| connection.send_room());
+                    // In the order of TRECK's table.
+                    if room < len && !oversized { WOULD_BLOCK } else { code }
+                })?,
+                (None, None) => return Err(NO_BUFFERS),
+            };
+            if oversized {
                 // Longer than the queue: it is taken whole once the queue is empty.
                 let longer = u32::try_from(len).map_err(|_| MESSAGE_SIZE)?;
                 stack.tcp_set_options(handle, TcpOptions { send_queue_bytes: longer, ..options.tcp() });
             }
-            let Some(taken) = buf.take() else { return Err(NO_BUFFERS) };
             let sent = if urgent { stack.tcp_send_urgent(handle, taken) } else { stack.tcp_send(handle, taken) };
             if oversized {
                 stack.tcp_set_options(handle, options.tcp());
@@ -84,8 +96,23 @@ impl Face {
             buf.put_slice(&[byte]).map_err(|_| NO_BUFFERS)?;
             Ok(Some(buf))
         })?;
-        self.stream_send_buffer(id, &mut buf, true, Patience::None)?;
+        self.stream_send_buffer(id, &mut buf, None, true, Patience::None)?;
         self.with_stack(|stack| stack.counters.bytes_copied_tx += 1)
+    }
+
+    /// `MSG_DONTROUTE`: `TM_EHOSTUNREACH` if the peer of a stream that can be sent on is behind a gateway.
+    pub(super) fn stream_may_route(&self, id: SocketId, flags: c_int) -> Outcome<()> {
+        if flags & n::TM_MSG_DONTROUTE == 0 || !self.is_stream(id)? {
+            return Ok(());
+        }
+        self.on_connection(id, |stream, _, stack| {
+            let Some(connection) = stream.sender(stack).ok().and_then(|handle| stack.tcp_connection(handle)) else {
+                return Ok(());
+            };
+            let route = stack.routes().lookup(*connection.endpoints().remote.ip());
+            if route.is_some_and(|route| route.next_hop.is_some()) { Err(HOST_UNREACHABLE) } else { Ok(()) }
+        })
+        .or_else(|code| if code == NOT_CONNECTED { Ok(()) } else { Err(code) })
     }
 
     /// Bytes that a send takes now.

@@ -7,7 +7,7 @@ use super::{
     error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain},
     face::{BEDROOM, Face},
     numbers as n,
-    types::ttUserInterface,
+    types::{network_order, ttUserInterface},
     workers::DOORBELL,
 };
 use crate::{
@@ -213,6 +213,7 @@ impl Interface {
             Some(id) => {
                 if let Some(interface) = stack.interface_mut(id) {
                     (interface.mac, interface.mtu, interface.up) = (info.mac, mtu, true);
+                    interface.rx_checksum = rx_checksum;
                 }
                 stack.add_address(id, net).map(|()| id)
             }
@@ -245,7 +246,19 @@ impl Interface {
         drop(slot);
         face.bind_recorded();
         BEDROOM.ring();
+        self.tell_driver(n::TM_DEV_SET_FLAGS, flags);
+        self.tell_address(net);
+        self.tell_driver(n::TM_DEV_SET_MTU, mtu as c_int);
         Ok(())
+    }
+
+    fn tell_driver<T>(&self, flag: c_int, option: T) {
+        self.functions.tell(handle_of(self.index), flag, option);
+    }
+
+    fn tell_address(&self, net: Ipv4Net) {
+        let mask = Ipv4Addr::from_bits(net.mask());
+        self.tell_driver(n::TM_DEV_SET_ADDRESS, [network_order(net.addr()), network_order(mask)]);
     }
 
     /// The MTU to use on a Linux interface whose own is `link_mtu`.
@@ -322,9 +335,10 @@ impl Interface {
         Ok(())
     }
 
-    /// Gives an open interface another address in the old one's place.
-    pub(super) fn configure(&self, face: &Face, net: Ipv4Net) -> Outcome<()> {
+    /// Gives an open interface another address in the old one's place, and other flags.
+    pub(super) fn configure(&self, face: &Face, net: Ipv4Net, flags: c_int) -> Outcome<()> {
         let id = self.id.get().ok_or(Code(n::TM_ENETDOWN))?;
+        let rx_checksum = checksum_policy(flags)?;
         #[cfg(feature = "af-xdp")]
         if let Some(Link::Xdp(link)) = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.as_mut() {
             link.change_address(self.net.get().map(Ipv4Net::addr), net.addr())?;
@@ -333,10 +347,16 @@ impl Interface {
             if let Some(old) = self.net.get() {
                 stack.remove_address(id, old.addr());
             }
+            if let Some(interface) = stack.interface_mut(id) {
+                interface.rx_checksum = rx_checksum;
+            }
             stack.add_address(id, net)
         })?;
         self.net.set(Some(net));
-        added.map_err(|error| explain(NO_ROUTE_ROOM, format_args!("interface {}: {error}", self.name)))
+        added.map_err(|error| explain(NO_ROUTE_ROOM, format_args!("interface {}: {error}", self.name)))?;
+        self.tell_driver(n::TM_DEV_SET_FLAGS, flags);
+        self.tell_address(net);
+        Ok(())
     }
 
     pub(super) fn mtu(&self, face: &Face) -> usize {
@@ -362,7 +382,9 @@ impl Interface {
         }
         face.with_stack(|stack| {
             stack.set_mtu(id, mtu);
-        })
+        })?;
+        self.tell_driver(n::TM_DEV_SET_MTU, mtu as c_int);
+        Ok(())
     }
 }
 

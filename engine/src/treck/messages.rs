@@ -1,5 +1,9 @@
-//! Handles of buffers: numbers that look like pointers to C, and are looked up, never followed.
+//! Handles of buffers: numbers that look like pointers to C, and of scattered messages pointers that look like numbers to us: looked up, never followed.
 
+use super::{
+    links::{FirstLink, LinkTable, Places},
+    types::ttUserMessage,
+};
 use crate::buf::TxBuf;
 
 /// What a handle was given out for.
@@ -24,6 +28,8 @@ enum State {
 struct Slot {
     generation: u32,
     state: State,
+    /// It is scattered: its handle is the first link's address.
+    links: Option<FirstLink>,
 }
 
 /// All buffers that the application holds.
@@ -31,6 +37,7 @@ struct Slot {
 pub(super) struct MessageTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    links: LinkTable,
 }
 
 /// A live handle, decoded.
@@ -55,13 +62,14 @@ impl Handle {
 
 impl MessageTable {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new(), links: LinkTable::new() }
     }
 
     /// Makes room for as many handles as there are frames, so that none is allocated for later.
     pub(super) fn reserve(&mut self, frames: usize) {
         self.slots.reserve(frames.saturating_sub(self.slots.len()));
         self.free.reserve(frames.saturating_sub(self.free.len()));
+        self.links.reserve(frames);
     }
 
     /// A handle for a buffer that the application is given.
@@ -74,8 +82,27 @@ impl MessageTable {
         }
         // Every slot in use holds at least one frame, and there are at most 2^24 of those.
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 1, state: State::Held(kind, buf) });
+        self.slots.push(Slot { generation: 1, state: State::Held(kind, buf), links: None });
         Handle { index, generation: 1 }
+    }
+
+    /// The same for a scattered message: its handle is the address of a [`ttUserPacket`](super::types::ttUserPacket). `None`, and the buffer is freed, if there is no structure left.
+    pub(super) fn insert_scattered(&mut self, mut buf: TxBuf) -> Option<ttUserMessage> {
+        // The handle is known before the buffer is in its place.
+        let handle = match self.free.last() {
+            Some(&index) => Handle { index, generation: self.slots.get(index as usize)?.generation },
+            None => Handle { index: self.slots.len() as u32, generation: 1 },
+        };
+        let links = self.links.describe(handle, &mut buf)?;
+        let handle = self.insert(Kind::Message, buf);
+        self.slot(handle)?.links = Some(links);
+        Some(self.links.address_of(links).cast())
+    }
+
+    /// A scattered message that is [taken](Self::take): where the application wants its pieces. `Some(None)` if the application has spoilt the links, `None` if it is not scattered.
+    pub(super) fn trimmed(&self, handle: Handle, buf: &mut TxBuf) -> Option<Option<Places>> {
+        let slot = self.slots.get(handle.index as usize)?;
+        Some(self.links.trimmed(slot.links?, buf))
     }
 
     fn slot(&mut self, handle: Handle) -> Option<&mut Slot> {
@@ -85,8 +112,11 @@ impl MessageTable {
     /// Takes the buffer of a live handle of that kind. The handle stays its own until it is [put back](Self::put_back) or [retired](Self::retire); meanwhile it is good
     /// for nothing else.
     pub(super) fn take(&mut self, kind: Kind, addr: usize) -> Option<(Handle, TxBuf)> {
-        let handle = Handle::from_addr(addr)?;
-        let slot = self.slot(handle)?;
+        let (handle, scattered) = match Handle::from_addr(addr) {
+            Some(handle) => (handle, false),
+            None => (self.links.message_at(addr)?, true),
+        };
+        let slot = self.slot(handle).filter(|slot| slot.links.is_some() == scattered)?;
         match std::mem::replace(&mut slot.state, State::Taken(kind)) {
             State::Held(is, buf) if is == kind => Some((handle, buf)),
             other => {
@@ -110,7 +140,11 @@ impl MessageTable {
         if let Some(slot) = self.slot(handle) {
             slot.state = State::Free;
             slot.generation = slot.generation.wrapping_add(1).max(1);
+            let links = slot.links.take();
             self.free.push(handle.index);
+            if let Some(links) = links {
+                self.links.free(links);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The C face: a Treck-style zero-copy socket API over the engine, for programs in C. `include/trsocket.h` is its other half, with the reference of every call.
 //!
 //! ```text
-//!   trsocket.h ─► bsd, transfer, zero_copy, select, options, inet     calls on sockets and buffers
+//!   trsocket.h ─► bsd, transfer, zero_copy, user_memory, select, options, inet     calls on sockets and buffers
 //!              ─► events                                    calls back
 //!              ─► start, turning, workers                   interfaces, routes, the loop, the clock, a thread that turns the loop
 //!                    │
@@ -27,6 +27,7 @@ mod flow;
 mod gate;
 pub mod inet;
 mod interface;
+mod links;
 mod messages;
 pub mod numbers;
 mod options;
@@ -38,6 +39,7 @@ mod stream;
 pub mod transfer;
 pub mod turning;
 pub mod types;
+pub mod user_memory;
 pub mod workers;
 #[cfg(feature = "af-xdp")]
 mod xdp;

@@ -152,6 +152,9 @@ numbers! {
     TM_DEV_SEND_COMPLETE_APP = 1, "It is called from a task: no difference here.";
     TM_DEV_SCATTER_SEND_ENB = 0x1, "The driver takes frames in pieces: taken for granted.";
     TM_DEV_MCAST_ENB = 0x2, "The device receives multicast: without effect.";
+    TM_DEV_SET_FLAGS = 1, "A driver's `ioctl`: the flags of `tfOpenInterface` (int).";
+    TM_DEV_SET_ADDRESS = 2, "A driver's `ioctl`: address and mask (two `ttUserIpAddress`).";
+    TM_DEV_SET_MTU = 3, "A driver's `ioctl`: the MTU in bytes (int).";
     TM_DEV_RX_CSUM_PARTIAL = 0x1_0000, "Take packets whose local sender left the checksum to a device that does not exist (veth, virtual machines).";
     TM_DEV_RX_CSUM_TRUST = 0x2_0000, "Look at no UDP checksum: for links that are memory.";
 

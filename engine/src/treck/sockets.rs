@@ -82,6 +82,14 @@ struct Slot {
     socket: Option<Socket>,
 }
 
+/// What a send copies, when nothing else is left that could be refused.
+#[derive(Clone, Copy)]
+pub(super) struct Later<'a> {
+    pub(super) len: usize,
+    /// Makes the copy, and counts it.
+    pub(super) copy: &'a dyn Fn(&mut Stack) -> Outcome<TxBuf>,
+}
+
 /// All descriptors. Number `sd` is slot `sd - 1`: 0 is never one.
 #[derive(Debug)]
 pub(super) struct SocketTable {
@@ -335,11 +343,12 @@ impl Face {
         }
     }
 
-    /// Sends `buf` as one datagram: to `to`, or to the connected peer. On would-block the buffer is back in its place, on every other outcome it is gone.
+    /// Sends `buf`, or what `later` copies there, as one datagram: to `to`, or to the connected peer. On would-block the buffer is back in its place, on every other outcome it is gone.
     pub(super) fn send_buffer(
         &self,
         id: SocketId,
         buf: &mut Option<TxBuf>,
+        later: Option<Later<'_>>,
         to: Option<SocketAddrV4>,
         flags: c_int,
         patience: Patience,
@@ -363,7 +372,7 @@ impl Face {
                 if let Some(now) = now {
                     stack.set_now(now);
                 }
-                send_udp(stack, udp, buf, to, dont_route, bytes_max)
+                send_udp(stack, udp, buf, later, to, dont_route, bytes_max)
             })
             .map_err(no_network)?
         };
@@ -371,6 +380,10 @@ impl Face {
         if sent == Err(WOULD_BLOCK) && self.may_turn() {
             // The queue is full of what the port was not offered yet, perhaps.
             self.flush(self.now());
+            sent = attempt();
+        } else if sent == Err(NO_BUFFERS) {
+            // Sent frames may be done with.
+            self.turn();
             sent = attempt();
         }
         if sent.is_ok() && at_once {
@@ -411,12 +424,13 @@ impl Face {
         })?
     }
 
-    /// The oldest datagram's own frame, cut to `bytes_max`; none after a shutdown. What does not lie in one piece, or is only peeked at, is copied into a new buffer.
+    /// The oldest datagram's own frame, cut to `bytes_max`; none after a shutdown. What does not lie in one piece, unless it may be `scattered`, or is only peeked at, is copied into a new buffer.
     pub(super) fn recv_buffer(
         &self,
         id: SocketId,
         bytes_max: usize,
         peek: bool,
+        scattered: bool,
     ) -> Outcome<Option<(TxBuf, SocketAddrV4)>> {
         let (shut, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.udp))?;
         if shut {
@@ -426,11 +440,10 @@ impl Face {
         self.with_stack(|stack| {
             let first = stack.udp_socket(udp).and_then(|socket| socket.peek());
             let Some(first) = first else { return Err(nothing_received(stack, udp)) };
-            if !peek && !first.buf.is_chain() {
-                let Some(Datagram { buf, from, .. }) = stack.udp_recv(udp) else { return Err(WOULD_BLOCK) };
-                let mut buf = buf.into_tx();
-                buf.truncate(bytes_max);
-                return Ok(Some((buf, from)));
+            if !peek && (scattered || !first.buf.is_chain()) {
+                let Some(Datagram { mut buf, from, .. }) = stack.udp_recv(udp) else { return Err(WOULD_BLOCK) };
+                buf.cut(bytes_max);
+                return Ok(Some((buf.into_tx(), from)));
             }
             let (bytes, from) = (first.buf.total_len().min(bytes_max), first.from);
             let mut copy = stack.pool().alloc_contiguous(bytes).ok_or(NO_BUFFERS)?;
@@ -506,6 +519,7 @@ fn send_udp(
     stack: &mut Stack,
     udp: UdpHandle,
     buf: &mut Option<TxBuf>,
+    later: Option<Later<'_>>,
     to: Option<SocketAddrV4>,
     dont_route: bool,
     bytes_max: usize,
@@ -523,12 +537,18 @@ fn send_udp(
     if dont_route && stack.routes().lookup(*to.ip()).is_some_and(|route| route.next_hop.is_some()) {
         return Err(HOST_UNREACHABLE);
     }
-    let len = buf.as_ref().map_or(0, TxBuf::total_len);
+    let len = buf.as_ref().map_or(later.map_or(0, |later| later.len), TxBuf::total_len);
+    let reachable =
+        |stack: &Stack| to.ip().is_multicast() || to.ip().is_broadcast() || stack.source_for(*to.ip()).is_some();
     if len > bytes_max {
-        let reachable = to.ip().is_multicast() || to.ip().is_broadcast() || stack.source_for(*to.ip()).is_some();
-        return Err(if reachable { MESSAGE_SIZE } else { HOST_UNREACHABLE });
+        return Err(if reachable(stack) { MESSAGE_SIZE } else { HOST_UNREACHABLE });
     }
-    let Some(taken) = buf.take() else { return Err(NO_BUFFERS) };
+    let taken = match (buf.take(), later) {
+        (Some(taken), _) => taken,
+        (None, Some(_)) if !reachable(stack) => return Err(HOST_UNREACHABLE),
+        (None, Some(later)) => (later.copy)(stack)?,
+        (None, None) => return Err(NO_BUFFERS),
+    };
     match stack.udp_send_to(udp, taken, to) {
         Ok(()) => Ok(()),
         Err(SendError::WouldBlock(back)) => {

@@ -2,13 +2,14 @@
 
 use super::{
     driver::Functions,
-    error::{Code, FAULT, INVALID, Outcome, WOULD_BLOCK, explain, note, returned},
+    error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain, note, returned},
     face::{self, Face, Inside, Patience, wait_for},
     interface::{self, CLOSE_PATIENCE, INTERFACES_MAX, Interface, MTU_RANGE, handle_of, net_of, own_net_of},
     numbers as n,
     types::{
-        ip_of, network_order, ttDevCloseFunc, ttDevFreeRecvFunc, ttDevGetPhysAddrFunc, ttDevIoctlFunc, ttDevOpenFunc,
-        ttDevRecvFunc, ttDevSendFunc, ttUserInterface, ttUserIpAddress, ttUserLinkLayer,
+        AddressArg, ip_of, network_order, read_address, tfSockaddr, tfSockaddrIn, ttDevCloseFunc, ttDevFreeRecvFunc,
+        ttDevGetPhysAddrFunc, ttDevIoctlFunc, ttDevOpenFunc, ttDevRecvFunc, ttDevSendFunc, ttUserInterface,
+        ttUserIpAddress, ttUserLinkLayer,
     },
 };
 use crate::{
@@ -40,6 +41,23 @@ pub extern "C" fn tfStartTreck() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn tfUseEthernet() -> ttUserLinkLayer {
     ptr::without_provenance_mut(ETHERNET)
+}
+
+fn no_link_layer() -> ttUserLinkLayer {
+    note(UNSUPPORTED);
+    ptr::null_mut()
+}
+
+/// `ttUserLinkLayer tfUseAsyncPpp(void)`: null and `TM_EOPNOTSUPP`: there is Ethernet.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfUseAsyncPpp() -> ttUserLinkLayer {
+    no_link_layer()
+}
+
+/// `ttUserLinkLayer tfUseSlip(void)`: null and `TM_EOPNOTSUPP`: there is Ethernet.
+#[unsafe(no_mangle)]
+pub extern "C" fn tfUseSlip() -> ttUserLinkLayer {
+    no_link_layer()
 }
 
 /// `ttUserInterface tfAddInterface(name, link, open, close, send, recv, freeRecv, ioctl, getPhysAddr, int *error)`. All functions null: `name` is a Linux interface. Otherwise they are the driver; `send`, `recv` and
@@ -138,20 +156,47 @@ pub extern "C" fn tfOpenInterface(
     })
 }
 
-/// `int tfConfigInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame)`: gives an open interface another address in the old one's place. `TM_EFAULT`, `TM_EINVAL`, `TM_ENETDOWN` (not open).
+/// `int tfNgOpenInterface(ttUserInterface i, const struct sockaddr *address, int prefixLength, int flags, int buffersPerFrame)`: the same with the address in a `sockaddr_in`, whose port means nothing. Also `TM_EFAULT` (null), `TM_EAFNOSUPPORT` (`AF_INET6`), `TM_EINVAL` (a prefix
+/// that is not of 1 to 32 bits).
+///
+/// # Safety
+/// `address` is null or points to the structure of its family.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tfNgOpenInterface(
+    i: ttUserInterface,
+    address: *const tfSockaddr,
+    prefixLength: c_int,
+    flags: c_int,
+    buffersPerFrame: c_int,
+) -> c_int {
+    on_interface(i, |face, interface| {
+        // SAFETY: the caller's promise; a structure of another family is not read.
+        let AddressArg::V4(address) = (unsafe { read_address(address, size_of::<tfSockaddrIn>() as c_int) })? else {
+            return Err(Code(n::TM_EAFNOSUPPORT));
+        };
+        let ones = u32::try_from(prefixLength).ok().filter(|ones| (1..=32).contains(ones)).ok_or(INVALID)?;
+        if buffersPerFrame < 1 {
+            return Err(INVALID);
+        }
+        let mask = Ipv4Addr::from_bits(u32::MAX << (32 - ones));
+        interface.open(face, own_net_of(*address.ip(), mask)?, flags)
+    })
+}
+
+/// `int tfConfigInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame)`: gives an open interface another address in the old one's place, and other flags. `TM_EFAULT`, `TM_EINVAL`, `TM_ENETDOWN` (not open).
 #[unsafe(no_mangle)]
 pub extern "C" fn tfConfigInterface(
     i: ttUserInterface,
     address: ttUserIpAddress,
     mask: ttUserIpAddress,
-    _flags: c_int,
+    flags: c_int,
     buffersPerFrame: c_int,
 ) -> c_int {
     on_interface(i, |face, interface| {
         if buffersPerFrame < 1 {
             return Err(INVALID);
         }
-        interface.configure(face, own_net_of(ip_of(address), ip_of(mask))?)
+        interface.configure(face, own_net_of(ip_of(address), ip_of(mask))?, flags)
     })
 }
 

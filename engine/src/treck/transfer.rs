@@ -2,15 +2,15 @@
 
 use super::{
     bsd::on_socket,
-    error::{Code, FAULT, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, UNSUPPORTED, WOULD_BLOCK},
+    error::{Code, FAULT, INVALID, NO_BUFFERS, Outcome, UNSUPPORTED, WOULD_BLOCK},
     face::{Inside, Patience, wait_for, within},
     numbers as n,
-    sockets::{SocketId, no_network},
+    sockets::{Later, SocketId},
     stream::{Incoming, Refusal},
     types::{tfSockaddr, write_address},
     zero_copy::destination,
 };
-use crate::{buf::TxBuf, wire::udp::PAYLOAD_BYTES_MAX};
+use crate::{buf::TxBuf, stack::Stack, wire::udp::PAYLOAD_BYTES_MAX};
 use smallvec::SmallVec;
 use std::{
     ffi::{c_int, c_void},
@@ -18,10 +18,10 @@ use std::{
 };
 
 /// Most parts of a `readv` or `writev`, as everywhere (`IOV_MAX`).
-const PARTS_MAX: usize = 1024;
+pub(super) const PARTS_MAX: usize = 1024;
 
 /// Where the application's bytes are: (first, how many), none of them null with a length.
-type Parts = SmallVec<[(*mut u8, usize); 4]>;
+pub(super) type Parts = SmallVec<[(*mut u8, usize); 4]>;
 
 /// One part.
 fn one_part(data: *mut c_void, length: c_int) -> Outcome<Parts> {
@@ -53,7 +53,7 @@ unsafe fn parts_of(vector: *const libc::iovec, count: c_int) -> Outcome<Parts> {
     Ok(parts)
 }
 
-fn total_of(parts: &Parts) -> usize {
+pub(super) fn total_of(parts: &Parts) -> usize {
     parts.iter().map(|(_, len)| len).sum()
 }
 
@@ -125,26 +125,37 @@ unsafe fn send(
         let to = to()?;
         let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
         let total = total_of(&parts);
-        // Connected or not is found out before the length, as on the zero-copy calls.
-        let connected = face.endpoints(id)?.1.is_some();
         if stream {
             if to.is_some() {
+                let connected = face.endpoints(id)?.1.is_some();
                 return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));
             }
+            face.stream_may_route(id, flags)?;
             // SAFETY: the caller's promise; they do not change during the call.
             return unsafe { send_stream(face, id, &parts, flags, patience) }.map(|sent| sent as c_int);
         }
-        if to.is_none() && !connected {
-            return Err(Code(n::TM_ENOTCONN));
-        }
-        if total > PAYLOAD_BYTES_MAX {
-            return Err(MESSAGE_SIZE);
-        }
         // SAFETY: as above.
-        let mut buf = Some(unsafe { copy_of(face, &parts, total) }?);
-        wait_for(face, patience, |face| face.send_buffer(id, &mut buf, to, flags, patience))?;
+        unsafe { send_datagram(face, id, &parts, to, flags, patience) }?;
         Ok(total as c_int)
     })
+}
+
+/// Sends a copy of the parts as one datagram.
+///
+/// # Safety
+/// The parts are the caller's, and readable.
+pub(super) unsafe fn send_datagram(
+    face: &mut Inside,
+    id: SocketId,
+    parts: &Parts,
+    to: Option<SocketAddrV4>,
+    flags: c_int,
+    patience: Patience,
+) -> Outcome<()> {
+    // SAFETY: the caller's promise.
+    let copy = |stack: &mut Stack| unsafe { copy_of(stack, parts) };
+    let (mut made, later) = (None, Some(Later { len: total_of(parts), copy: &copy }));
+    wait_for(face, patience, |face| face.send_buffer(id, &mut made, later, to, flags, patience))
 }
 
 /// The bytes of a part from `skip` on.
@@ -213,30 +224,19 @@ unsafe fn send_stream(
     outcome.map(|()| 0)
 }
 
-/// A buffer with a copy of the parts.
+/// A buffer with a copy of the parts, counted.
 ///
 /// # Safety
 /// They are readable.
-unsafe fn copy_of(face: &Inside, parts: &Parts, total: usize) -> Outcome<TxBuf> {
-    let copy = || {
-        face.with_stack(|stack| {
-            let mut buf = stack.pool().alloc_contiguous(total).ok_or(NO_BUFFERS)?;
-            for &part in parts {
-                // SAFETY: the caller's promise.
-                buf.put_slice(unsafe { slice_of(part, 0) }).map_err(|_| NO_BUFFERS)?;
-            }
-            stack.counters.bytes_copied_tx += total as u64;
-            Ok(buf)
-        })
-        .map_err(no_network)?
-    };
-    let copied = copy();
-    if copied.is_err() && !face.is_nested() {
-        // Sent frames may be done with.
-        face.turn();
-        return copy();
+pub(super) unsafe fn copy_of(stack: &mut Stack, parts: &Parts) -> Outcome<TxBuf> {
+    let total = total_of(parts);
+    let mut buf = stack.pool().alloc_contiguous(total).ok_or(NO_BUFFERS)?;
+    for &part in parts {
+        // SAFETY: the caller's promise.
+        buf.put_slice(unsafe { slice_of(part, 0) }).map_err(|_| NO_BUFFERS)?;
     }
-    copied
+    stack.counters.bytes_copied_tx += total as u64;
+    Ok(buf)
 }
 
 /// `int tfRecv(int sd, void *data, int length, int flags)`: copies (counted). A datagram socket: the oldest datagram; what does not fit is lost. A stream: what has come, up to the urgent mark; `MSG_WAITALL` waits for all of `length`; `MSG_OOB` is the urgent byte. 0 at the

@@ -24,7 +24,7 @@ macro_rules! opaque {
 }
 
 opaque! {
-    /// A zero-copy buffer. Never dereferenced: the value is a number with a generation.
+    /// A zero-copy buffer. A number with a generation, but for a scattered message: that is the address of its first [`ttUserPacket`]. Never dereferenced by us as it comes.
     tsUserMessage ttUserMessage;
     /// A driver's buffer. Never dereferenced.
     tsUserBuffer ttUserBuffer;
@@ -60,6 +60,37 @@ pub type ttUserSocketCBParamFunc = Option<unsafe extern "C" fn(c_int, *mut c_voi
 
 /// `void fn(char *userBuffer)`: frees memory of the application's.
 pub type ttUserFreeFuncPtr = Option<unsafe extern "C" fn(*mut c_char)>;
+
+/// `ttUserBlock`: a piece of a datagram in memory of the application's.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ttUserBlock {
+    /// What the free function is called with.
+    pub userBufferPtr: *mut c_char,
+    /// The bytes.
+    pub userDataPtr: *mut c_char,
+    /// How many.
+    pub userDataLength: c_int,
+}
+
+/// `ttUserBlock *`
+pub type ttUserBlockPtr = *mut ttUserBlock;
+
+/// `ttUserPacket`: a link of a scattered message.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ttUserPacket {
+    /// The next link; null: the last.
+    pub pktuLinkNextPtr: *mut ttUserPacket,
+    /// The link's bytes.
+    pub pktuLinkDataPtr: *mut c_char,
+    /// How many.
+    pub pktuLinkDataLength: c_int,
+    /// On the first link: bytes of all links.
+    pub pktuChainDataLength: c_int,
+    /// On the first link: how many more there are.
+    pub pktuLinkExtraCount: c_int,
+}
 
 /// `struct in_addr`: network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

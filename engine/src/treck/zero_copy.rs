@@ -2,11 +2,13 @@
 //! is touched on `TM_EFAULT`.
 
 use super::{
-    error::{Code, FAULT, INVALID, NO_BUFFERS, Outcome, UNSUPPORTED, WOULD_BLOCK, note, returned},
-    face::{self, Face, Inside, wait_for, within},
+    error::{Code, FAULT, INVALID, NO_BUFFERS, Outcome, WOULD_BLOCK, note, returned},
+    face::{self, Face, Inside, Patience, wait_for, within},
+    links::Places,
     messages::Kind,
     numbers as n,
-    types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserFreeFuncPtr, ttUserMessage, write_address},
+    sockets::SocketId,
+    types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserMessage, write_address},
 };
 use crate::buf::{HEADROOM_BYTES, TxBuf};
 use std::{
@@ -16,7 +18,7 @@ use std::{
 };
 
 /// Flags of a zero-copy send that exist at all.
-const SEND_FLAGS: c_int = n::TM_MSG_DONTWAIT | n::TM_MSG_OOB | n::TM_MSG_DONTROUTE | n::TM_MSG_SCATTERED;
+pub(super) const SEND_FLAGS: c_int = n::TM_MSG_DONTWAIT | n::TM_MSG_OOB | n::TM_MSG_DONTROUTE | n::TM_MSG_SCATTERED;
 const RECV_FLAGS: c_int = n::TM_MSG_DONTWAIT | n::TM_MSG_PEEK | n::TM_MSG_SCATTERED;
 
 /// Ethernet frames with a VLAN tag at the usual MTU, and two bytes in front so that the IP header is aligned.
@@ -35,6 +37,13 @@ fn hand_out(face: &Face, mut buf: TxBuf) -> Outcome<(ttUserMessage, *mut c_char)
     let mut messages = face.messages.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
     let handle = messages.insert(Kind::Message, buf);
     Ok((ptr::without_provenance_mut(handle.to_addr()), data))
+}
+
+/// Gives the application a buffer in its pieces.
+fn hand_out_scattered(face: &Face, mut buf: TxBuf) -> Outcome<(ttUserMessage, *mut c_char)> {
+    let data = data_of(&mut buf);
+    let mut messages = face.messages.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+    Ok((messages.insert_scattered(buf).ok_or(NO_BUFFERS)?, data))
 }
 
 fn alloc(face: &Face, size: c_int) -> Outcome<TxBuf> {
@@ -118,83 +127,6 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
     send(sd, h, length, flags, || unsafe { destination(to, toLength) }, SEND_FLAGS & !n::TM_MSG_OOB)
 }
 
-/// `int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags)`: sends `length` bytes at `userData`, all or nothing, with the errors of [`tfZeroCopySend`] (`TM_EFAULT`: `userData` is null). They are copied
-/// into frames, and counted; `freeFn(userBuffer)` is called once, on success and on every error but `TM_EWOULDBLOCK`.
-///
-/// # Safety
-/// `userData` is null or points to `length` bytes; `freeFn` may be called with `userBuffer`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tfZeroCopyUserBufferSend(
-    sd: c_int,
-    userBuffer: *mut c_char,
-    userData: *mut c_char,
-    length: c_int,
-    freeFn: ttUserFreeFuncPtr,
-    flags: c_int,
-) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, || Ok(None), SEND_FLAGS) }
-}
-
-/// `int tfZeroCopyUserBufferSendTo(..., int flags, const struct sockaddr *to, int toLength)`: the same with the destination of [`tfZeroCopySendTo`].
-///
-/// # Safety
-/// As above, and `to` is null or points to `toLength` bytes.
-#[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments, reason = "the C face's signature")]
-pub unsafe extern "C" fn tfZeroCopyUserBufferSendTo(
-    sd: c_int,
-    userBuffer: *mut c_char,
-    userData: *mut c_char,
-    length: c_int,
-    freeFn: ttUserFreeFuncPtr,
-    flags: c_int,
-    to: *const tfSockaddr,
-    toLength: c_int,
-) -> c_int {
-    let known = SEND_FLAGS & !n::TM_MSG_OOB;
-    // SAFETY: the caller's promise.
-    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, || destination(to, toLength), known) }
-}
-
-/// # Safety
-/// As the two above.
-#[allow(clippy::too_many_arguments, reason = "two calls of C with as many")]
-unsafe fn send_user(
-    sd: c_int,
-    user_buffer: *mut c_char,
-    user_data: *mut c_char,
-    length: c_int,
-    free_fn: ttUserFreeFuncPtr,
-    flags: c_int,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
-    flags_known: c_int,
-) -> c_int {
-    let mut face = face::enter();
-    let outcome = (|| {
-        if user_data.is_null() {
-            return Err(FAULT);
-        }
-        face.socket_id(sd)?;
-        let mut buf = alloc(&face, length)?;
-        // SAFETY: not null, and `length` bytes by the caller's promise.
-        let bytes = unsafe { std::slice::from_raw_parts(user_data.cast::<u8>().cast_const(), buf.len()) };
-        buf.as_mut_slice().copy_from_slice(bytes);
-        send_taken(&mut face, sd, &mut Some(buf), length, flags, to, flags_known)?;
-        face.with_stack(|stack| stack.counters.bytes_copied_tx += length as u64)
-    })();
-    if outcome != Err(WOULD_BLOCK)
-        && let Some(free_fn) = free_fn
-    {
-        // SAFETY: the application's function, called once with what it was given for; nothing of the face is borrowed.
-        unsafe { free_fn(user_buffer) };
-    }
-    match outcome {
-        Ok(()) => length,
-        Err(code) => face.failed(sd, code),
-    }
-}
-
 /// Reads a destination; null is none.
 ///
 /// # Safety
@@ -221,21 +153,28 @@ fn send(
 ) -> c_int {
     let mut face = face::enter();
     let taken = match face.messages.try_borrow_mut() {
-        Ok(mut messages) => messages.take(Kind::Message, h.addr()).ok_or(FAULT),
+        Ok(mut messages) => messages.take(Kind::Message, h.addr()).ok_or(FAULT).map(|(handle, mut buf)| {
+            let pieces =
+                messages.trimmed(handle, &mut buf).map(|wanted| Pieces { whole: buf.places().collect(), wanted });
+            (handle, buf, pieces)
+        }),
         Err(_) => Err(WOULD_BLOCK),
     };
-    let (handle, buf) = match taken {
+    let (handle, buf, pieces) = match taken {
         Ok(taken) => taken,
         Err(code) => return face.failed(sd, code),
     };
     let full_len = buf.len();
     let mut buf = Some(buf);
-    let outcome = send_taken(&mut face, sd, &mut buf, length, flags, to, flags_known);
+    let outcome = send_taken(&mut face, sd, &mut buf, pieces.as_ref(), length, flags, to, flags_known);
     if let Ok(mut messages) = face.messages.try_borrow_mut() {
         match (outcome, buf) {
             (Err(WOULD_BLOCK), Some(mut buf)) => {
                 // It was cut to what was to be sent; the caller gets back all that it had.
-                let _ = buf.set_len(full_len);
+                let _ = match &pieces {
+                    None => buf.set_len(full_len),
+                    Some(pieces) => buf.set_places(&pieces.whole),
+                };
                 messages.put_back(handle, buf);
             }
             // Ours by any other outcome; whatever is left of it is freed here.
@@ -251,42 +190,84 @@ fn send(
     }
 }
 
+/// Where the pieces of a scattered message lie.
+struct Pieces {
+    /// As it was handed out.
+    whole: Places,
+    /// As the application has trimmed it since; `None`: out of all bounds.
+    wanted: Option<Places>,
+}
+
+/// The first `len` bytes of `places`; `None` if there are not as many.
+fn first_of(places: &Places, len: usize) -> Option<Places> {
+    let mut left = len;
+    let cut = places.iter().map(|&(start, bytes)| {
+        let bytes = bytes.min(left);
+        left -= bytes;
+        (start, bytes)
+    });
+    let cut = cut.collect();
+    (left == 0).then_some(cut)
+}
+
+#[allow(clippy::too_many_arguments, reason = "two calls of C with as many")]
 fn send_taken(
     face: &mut Inside,
     sd: c_int,
     buf: &mut Option<TxBuf>,
+    pieces: Option<&Pieces>,
     length: c_int,
     flags: c_int,
     to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
     flags_known: c_int,
 ) -> Outcome<()> {
     let id = face.socket_id(sd)?;
-    let have = buf.as_ref().map_or(0, TxBuf::len);
-    let len = usize::try_from(length).ok().filter(|&len| (1..=have).contains(&len)).ok_or(INVALID)?;
+    let len = usize::try_from(length).ok().filter(|&len| len > 0).ok_or(INVALID)?;
+    let sent_pieces = match pieces {
+        None if len > buf.as_ref().map_or(0, TxBuf::len) => return Err(INVALID),
+        None => None,
+        Some(pieces) => Some(pieces.wanted.as_ref().and_then(|wanted| first_of(wanted, len)).ok_or(INVALID)?),
+    };
+    let in_pieces = sent_pieces.as_ref().is_some_and(|pieces| pieces.len() > 1);
+    if in_pieces && flags & n::TM_MSG_SCATTERED == 0 {
+        return Err(INVALID);
+    }
+    let (stream, to, patience) = may_send(face, id, flags, flags_known, to)?;
+    match (buf.as_mut(), &sent_pieces) {
+        (Some(buf), Some(pieces)) => buf.set_places(pieces).map_err(|_| INVALID)?,
+        (Some(buf), None) => buf.truncate(len),
+        (None, _) => {}
+    }
+    if !stream {
+        return wait_for(face, patience, |face| face.send_buffer(id, buf, None, to, flags, patience));
+    }
+    let urgent = flags & n::TM_MSG_OOB != 0;
+    wait_for(face, patience, |face| face.stream_send_buffer(id, buf, None, urgent, patience))?;
+    face.after_send(patience);
+    Ok(())
+}
+
+/// What is looked at after the buffer and before the socket's state: flags and destination. Whether it is a stream, where to, and how long it may take.
+pub(super) fn may_send(
+    face: &Inside,
+    id: SocketId,
+    flags: c_int,
+    flags_known: c_int,
+    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+) -> Outcome<(bool, Option<SocketAddrV4>, Patience)> {
     let stream = face.is_stream(id)?;
     let out_of_place = if stream { n::TM_MSG_SCATTERED } else { n::TM_MSG_OOB };
     if flags & !flags_known != 0 || flags & out_of_place != 0 {
         return Err(INVALID);
-    }
-    if flags & n::TM_MSG_SCATTERED != 0 {
-        return Err(UNSUPPORTED);
     }
     let to = to()?;
     if stream && to.is_some() {
         let connected = face.endpoints(id)?.1.is_some();
         return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));
     }
+    face.stream_may_route(id, flags)?;
     let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
-    if let Some(buf) = buf {
-        buf.truncate(len);
-    }
-    if !stream {
-        return wait_for(face, patience, |face| face.send_buffer(id, buf, to, flags, patience));
-    }
-    let urgent = flags & n::TM_MSG_OOB != 0;
-    wait_for(face, patience, |face| face.stream_send_buffer(id, buf, urgent, patience))?;
-    face.after_send(patience);
-    Ok(())
+    Ok((stream, to, patience))
 }
 
 /// `int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags)`: hands out the frame that the oldest datagram came in; the caller frees it or
@@ -335,6 +316,7 @@ unsafe fn recv(
     from: Option<(*mut tfSockaddr, *mut c_int)>,
 ) -> c_int {
     let mut face = face::enter();
+    let scattered = flags & n::TM_MSG_SCATTERED != 0;
     let outcome = (|| {
         let id = face.socket_id(sd)?;
         if handle.is_null() || data.is_null() || from.is_some_and(|(_, length)| length.is_null()) {
@@ -342,11 +324,8 @@ unsafe fn recv(
         }
         let bytes_max = usize::try_from(bytes_max).ok().filter(|&max| max > 0).ok_or(INVALID)?;
         let stream = face.is_stream(id)?;
-        if flags & !RECV_FLAGS != 0 || (stream && flags & n::TM_MSG_SCATTERED != 0) {
+        if flags & !RECV_FLAGS != 0 || (stream && scattered) {
             return Err(INVALID);
-        }
-        if flags & n::TM_MSG_SCATTERED != 0 {
-            return Err(UNSUPPORTED);
         }
         let peek = flags & n::TM_MSG_PEEK != 0;
         let patience = within(&face, face.with_socket(id, |socket| socket.rx_patience(flags))?);
@@ -356,7 +335,7 @@ unsafe fn recv(
             return Ok(got.map(|buf| (buf, None)));
         }
         let received = |received: Option<(TxBuf, SocketAddrV4)>| received.map(|(buf, from)| (buf, Some(from)));
-        wait_for(&mut face, patience, |face| face.recv_buffer(id, bytes_max, peek)).map(received)
+        wait_for(&mut face, patience, |face| face.recv_buffer(id, bytes_max, peek, scattered)).map(received)
     })();
     let outcome = outcome.and_then(|got| {
         let (mut h, mut at, mut length) = (ptr::null_mut(), ptr::null_mut(), 0);
@@ -369,9 +348,9 @@ unsafe fn recv(
                     None => unsafe { from_length.write_unaligned(0) },
                 }
             }
-            length = buf.len() as c_int;
-            if !buf.is_empty() {
-                (h, at) = hand_out(&face, buf)?;
+            length = buf.total_len() as c_int;
+            if length > 0 {
+                (h, at) = if scattered { hand_out_scattered(&face, buf) } else { hand_out(&face, buf) }?;
             }
         }
         // SAFETY: the caller's variables, checked for null above.

@@ -66,11 +66,13 @@ static struct {
     int sending_length, pieces;
     unsigned char last_udp[FRAME_BYTES];
     int last_udp_length;             /* payload of the last UDP datagram that the peer got */
+    unsigned char whole[70000];      /* payload of the last one that came in fragments, in order */
+    int whole_length;
     int frames, arp_requests, udp, fragments, opened, closed, freed;
     int answers_arp, completes, busy; /* knobs */
     enum wire_memory memory;
     int notifies;
-} wire = {0, {{0}}, {0}, 0, 0, {0}, 0, 0, {0}, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, OWN_MEMORY, 0};
+} wire = {0, {{0}}, {0}, 0, 0, {0}, 0, 0, {0}, 0, {0}, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, OWN_MEMORY, 0};
 
 static const unsigned char our_mac[6] = {2, 0, 0, 0, 0, 1}, peer_mac[6] = {2, 0, 0, 0, 0, 2};
 static const unsigned char our_ip[4] = {10, 0, 0, 1}, peer_ip[4] = {10, 0, 0, 2};
@@ -195,7 +197,14 @@ static inline void wire_take(const unsigned char *frame, int length)
     if (length < 42 || get16(frame + 12) != 0x0800 || ip[9] != 17)
         return;
     if (get16(ip + 6) & 0x3fff) {
+        int at = (int)(get16(ip + 6) & 0x1fff) * 8 - 8, bytes = (int)get16(ip + 2) - 20;
         wire.fragments++;
+        if (at < 0)
+            memcpy(wire.whole, ip + 28, (size_t)bytes - 8);
+        else
+            memcpy(wire.whole + at, ip + 20, (size_t)bytes);
+        if (!(get16(ip + 6) & 0x2000))
+            wire.whole_length = at + bytes;
         return;
     }
     udp = ip + 20;

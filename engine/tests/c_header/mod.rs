@@ -171,6 +171,8 @@ pub(crate) fn assertions() -> String {
     layout!("struct in_addr", tfInAddr, s_addr "s_addr");
     layout!("struct in6_addr", tfIn6Addr, s6_addr "s6_addr");
     layout!("fd_set", tfFdSet, fds_bits "fds_bits");
+    layout!("ttUserBlock", ttUserBlock, userBufferPtr "userBufferPtr", userDataPtr "userDataPtr", userDataLength "userDataLength");
+    layout!("ttUserPacket", ttUserPacket, pktuLinkNextPtr "pktuLinkNextPtr", pktuLinkDataPtr "pktuLinkDataPtr", pktuLinkDataLength "pktuLinkDataLength", pktuChainDataLength "pktuChainDataLength", pktuLinkExtraCount "pktuLinkExtraCount");
     layout!("tfStats", tfStats, framesTotal "framesTotal", framesFree "framesFree", bytesCopiedTx "bytesCopiedTx", bytesCopiedRx "bytesCopiedRx", udpReceived "udpReceived", udpSent "udpSent", dropped "dropped");
     for (name, value) in [
         ("MSG_OOB", 1),

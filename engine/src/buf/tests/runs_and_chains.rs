@@ -167,3 +167,54 @@ fn only_single_frames_of_one_pool_link() {
     assert_whole(&pool);
     assert_whole(&other);
 }
+
+#[test]
+fn pieces_of_a_chain_are_narrowed_and_widened_in_place() {
+    let pool = pool(8, 0, 4);
+    let mut buf = rx(&pool, &[b"first", b"", b"third"]).into_tx();
+    let whole: Vec<_> = buf.places().collect();
+    assert_eq!(whole.iter().map(|place| place.1).collect::<Vec<_>>(), [5, 0, 5]);
+    let mut narrow = whole.clone();
+    narrow[0] = (whole[0].0 + 2, 3);
+    narrow[2].1 = 1;
+    buf.set_places(&narrow).unwrap();
+    assert_eq!((joined(buf.pieces()), buf.total_len()), (b"rstt".to_vec(), 4));
+    for wrong in [&narrow[..2], &[], &[narrow[0], (2047, 2), narrow[2]], &[(usize::MAX, 2), narrow[1], narrow[2]]] {
+        assert_eq!(buf.set_places(wrong), Err(NoSpace));
+    }
+    assert_eq!(joined(buf.pieces()), b"rstt");
+    buf.set_places(&whole).unwrap();
+    let mut visited = Vec::new();
+    buf.each_piece_mut(|piece| {
+        piece.make_ascii_uppercase();
+        visited.push(piece.len());
+    });
+    assert_eq!((visited, joined(buf.pieces())), (vec![5, 0, 5], b"FIRSTTHIRD".to_vec()));
+    // A run is one piece, which may lie anywhere in its frames.
+    let mut run = tx(&pool, &pattern(5000));
+    assert_eq!(run.places().count(), 1);
+    run.set_places(&[(HEADROOM_BYTES + 2000, 3000)]).unwrap();
+    assert_eq!(run.as_slice(), &pattern(5000)[2000..]);
+    drop((buf, run));
+    assert_whole(&pool);
+}
+
+#[test]
+fn a_cut_chain_gives_the_frames_behind_back() {
+    for (keep, frames, bytes) in [
+        (0, 1, &b""[..]),
+        (3, 1, b"fir"),
+        (5, 1, b"first"),
+        (6, 2, b"firsts"),
+        (11, 2, b"firstsecond"),
+        (99, 3, b"firstsecondx"),
+    ] {
+        let pool = pool(8, 0, 0);
+        let mut packet = rx(&pool, &[b"first", b"second", b"x"]);
+        packet.cut(keep);
+        assert_eq!((joined(packet.pieces()), packet.frame_count()), (bytes.to_vec(), frames));
+        assert_eq!(pool.ledger().owned, frames as u32);
+        drop(packet);
+        assert_whole(&pool);
+    }
+}
