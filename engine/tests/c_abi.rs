@@ -64,6 +64,11 @@ fn interfaces() {
 }
 
 #[test]
+fn errors() {
+    program("errors", &[]);
+}
+
+#[test]
 fn ownership() {
     program("ownership", &[]);
 }

@@ -381,7 +381,7 @@ impl Face {
             // The queue is full of what the port was not offered yet, perhaps.
             self.flush(self.now());
             sent = attempt();
-        } else if sent == Err(NO_BUFFERS) {
+        } else if sent == Err(NO_BUFFERS) && !self.telling.get() {
             // Sent frames may be done with.
             self.turn();
             sent = attempt();

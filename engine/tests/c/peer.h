@@ -23,7 +23,7 @@ typedef struct peer_connection {
     unsigned port, our_port;      /* the peer's, the stack's */
     uint32_t snd, rcv;            /* what it sends next, what it expects next */
     uint32_t seen;                /* behind the last that came, acknowledged or not */
-    unsigned window;
+    unsigned window, offered;     /* its own, and the stack's */
     int open, acks, echoes;       /* knobs: it acknowledges, it sends back */
     int established, fin, reset;  /* what it has seen */
     int segments, urgent;         /* data segments; the urgent pointer's place in data, or -1 */
@@ -146,6 +146,7 @@ static void peer_take(const unsigned char *ip)
         return;
     }
     peer->established = 1;
+    peer->offered = get16(tcp + 14);
     peer->seen = get32(tcp + 4) + (uint32_t)length + (flags & TCP_FIN);
     if (!peer->acks)
         return;

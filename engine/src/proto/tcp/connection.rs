@@ -234,7 +234,8 @@ impl Connection {
         if options.congestion != self.options.congestion {
             self.send.congestion = Congestion::new(options.congestion);
         }
-        self.receive.limit = self.receive.limit.max(options.recv_queue_bytes.min(options.recv_queue_bytes_max));
+        // A smaller buffer takes no room back that the peer was told of: the window closes as data comes (RFC 9293 section 3.8.6).
+        self.receive.limit = self.receive.limit.max(options.recv_queue_bytes).min(options.recv_queue_bytes_max);
         self.options = options;
         self.set_mss();
         self.arm_keepalive(host.now());
