@@ -158,31 +158,50 @@ fn signatures_agree() {
     }
 }
 
-/// The table of calls, errors and tests has every call, and names programs that look for these errors.
+/// The table of calls, errors and tests has every call; its programs make the call, and look for each error just behind it.
 #[test]
 fn every_call_is_in_the_table() {
     let table = std::fs::read_to_string(c_header::engine().join("include/README.md")).expect("the table");
     for name in c_header::prototypes().into_keys() {
         assert!(table.contains(&format!("`{name}`")), "{name} is not in include/README.md");
     }
+    let aliases = c_header::aliases();
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(String::from).collect::<Vec<_>>();
     for row in table.lines().filter(|line| line.starts_with("| `tf")) {
-        let [_, _, errors, programs, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
-        let text: String = programs
-            .split('`')
-            .skip(1)
-            .step_by(2)
+        let [_, calls, errors, programs, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let texts: Vec<String> = quoted(programs)
+            .into_iter()
             .map(|name| std::fs::read_to_string(c_header::engine().join("tests/c").join(name)).expect("a program"))
             .collect();
+        let lines = |text: &str| text.lines().map(String::from).collect::<Vec<_>>();
+        let texts: Vec<_> = texts.iter().map(|text| lines(text)).collect();
+        let spellings = |call: &String| {
+            let others = aliases.iter().filter(|(_, of)| of == call).map(|(alias, _)| alias.clone());
+            others.chain([call.clone()]).collect::<Vec<_>>()
+        };
+        let calls: Vec<Vec<String>> = quoted(calls).iter().map(spellings).collect();
+        for names in &calls {
+            let called = texts.iter().flatten().any(|line| c_header::calls_one_of(line, names));
+            assert!(called, "{row}: none of its programs calls {names:?}");
+        }
         // What stands in brackets has no test.
         let tested = errors.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
         let tested = tested.collect::<String>();
-        for error in
-            tested.split(|c: char| !c.is_ascii_uppercase()).filter(|word| word.len() > 3 && word.starts_with('E'))
-        {
-            assert!(text.contains(&format!("TM_{error})")) || text.contains(&format!("TM_{error};")), "{row}: {error}");
+        let is_error = |word: &&str| word.len() > 3 && word.starts_with('E');
+        for error in tested.split(|c: char| !c.is_ascii_uppercase()).filter(is_error) {
+            let found = texts.iter().any(|lines| {
+                (0..lines.len()).filter(|&at| c_header::looks_for(&lines[at], error)).any(|at| {
+                    let before = &lines[at.saturating_sub(LINES_FROM_CALL_TO_ERROR)..=at];
+                    before.iter().any(|line| calls.iter().any(|names| c_header::calls_one_of(line, names)))
+                })
+            });
+            assert!(found, "{row}: {error}");
         }
     }
 }
+
+/// A program looks at the socket's error and at the thread's after a call.
+const LINES_FROM_CALL_TO_ERROR: usize = 3;
 
 #[test]
 fn the_library_exports_these_names_and_no_others() {

@@ -90,7 +90,7 @@ pub unsafe extern "C" fn tfAccept(sd: c_int, address: *mut tfSockaddr, addressLe
 /// `TM_EISCONN`, how the last one failed (once), `TM_EADDRNOTAVAIL` (port 0), `TM_EHOSTUNREACH`, `TM_EADDRINUSE`, `TM_ENOBUFS`; `TM_EINPROGRESS` if it may not wait, or `SO_SNDTIMEO` is over; `TM_ECONNREFUSED`, `TM_ETIMEDOUT`.
 ///
 /// A datagram socket: from now on it sends to that peer and hears only it. `AF_UNSPEC`: to nobody again. Errors: `TM_EBADF`, `TM_EFAULT`, `TM_EINVAL`,
-/// `TM_EAFNOSUPPORT`, `TM_EADDRNOTAVAIL` (port 0), `TM_EHOSTUNREACH`, `TM_EADDRINUSE` (another socket has the same pair).
+/// `TM_EAFNOSUPPORT`, `TM_EADDRNOTAVAIL` (port 0), `TM_EHOSTUNREACH`.
 ///
 /// # Safety
 /// `address` is null or points to `addressLength` bytes.

@@ -237,6 +237,8 @@ static void remaining_errors(ttUserInterface i)
     CHECK_EQ(tfSetIfMtu(i, 10), TM_EINVAL);
     CHECK_EQ(tfZeroCopyRecv(999, &h, &data, 10, 0), TM_SOCKET_ERROR);
     CHECK_EQ(tfGetLastError(), TM_EBADF);
+    CHECK_EQ(recv(999, &byte, 1, 0), TM_SOCKET_ERROR);
+    CHECK_EQ(tfGetLastError(), TM_EBADF);
     CHECK_FAILS(sd, tfZeroCopyRecv(sd, &h, &data, 10, MSG_DONTWAIT), TM_EWOULDBLOCK);
     CHECK_FAILS(sd, send(sd, &byte, 1, 0), TM_ENOTCONN);
     CHECK_FAILS(sd, send(sd, &byte, 1, MSG_OOB), TM_EOPNOTSUPP);

@@ -209,6 +209,34 @@ pub(crate) fn assertions() -> String {
     text
 }
 
+/// (another name, call): the plain BSD names of the header, and what the programs call through.
+pub(crate) fn aliases() -> Vec<(String, String)> {
+    let text = header_text();
+    let defines = text.lines().filter_map(|line| line.strip_prefix("#define ")?.split_once(' '));
+    let plain = defines.map(|(alias, call)| (alias, call.trim())).filter(|(_, call)| call.starts_with("tf"));
+    let helpers = [
+        ("connect_to", "tfConnect"),
+        ("CHECK_OPEN_ANSWERS", "tfOpenInterface"),
+        ("CHECK_OPEN_ANSWERS", "tfNgOpenInterface"),
+    ];
+    plain.chain(helpers).map(|(alias, call)| (alias.to_owned(), call.to_owned())).collect()
+}
+
+/// The line of C has a call of one of `names`.
+pub(crate) fn calls_one_of(line: &str, names: &[String]) -> bool {
+    names.iter().any(|name| {
+        line.match_indices(&format!("{name}("))
+            .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_'))
+    })
+}
+
+/// The line of C compares something with that error.
+pub(crate) fn looks_for(line: &str, error: &str) -> bool {
+    line.contains(&format!("TM_{error})"))
+        || line.contains(&format!("TM_{error};"))
+        || (error == "EBADF" && line.contains("CHECK_BAD("))
+}
+
 /// Name → "result(parameter types)" of every prototype in the header, in one spelling.
 pub(crate) fn prototypes() -> BTreeMap<String, String> {
     let text = header_text();
