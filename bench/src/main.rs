@@ -8,8 +8,10 @@ mod kernel_udp;
 mod mem;
 mod packet;
 mod reflect;
+mod smoltcp_wire;
 mod stop;
 mod tcp;
+mod uring;
 mod xsk;
 
 use anyhow::Result;
@@ -41,12 +43,16 @@ enum Command {
     MemTcpIdle(mem::tcp::idle::IdleArgs),
     /// Base line: an echo server on the kernel's UDP sockets
     KernelUdpEcho(kernel_udp::KernelUdpArgs),
+    /// Base line: UDP echo and TCP on smoltcp over an AF_PACKET socket
+    SmoltcpServer(smoltcp_wire::ServerArgs),
+    /// Bulk over one connection of smoltcp's, on an AF_PACKET socket
+    SmoltcpTcpBulk(smoltcp_wire::BulkClientArgs),
     /// Requests and their answers over lasting connections of the kernel's
     TcpRr(tcp::KernelExchangeArgs),
     /// Connect, request, answer, close, over the kernel's sockets
     TcpCrr(tcp::KernelExchangeArgs),
     /// Bulk over one connection of the kernel's
-    TcpBulk(tcp::BulkArgs),
+    TcpBulk(tcp::KernelBulkArgs),
     /// Requests and their answers over lasting connections of the engine's
     FwTcpRr(tcp::EngineExchangeArgs),
     /// Connect, request, answer, close, over the engine's sockets
@@ -66,6 +72,8 @@ fn main() -> Result<()> {
         Command::MemTcp(args) => mem::tcp::run(&args),
         Command::MemTcpIdle(args) => mem::tcp::idle::run(&args),
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
+        Command::SmoltcpServer(args) => smoltcp_wire::run_server(&args),
+        Command::SmoltcpTcpBulk(args) => smoltcp_wire::run_bulk(&args),
         Command::TcpRr(args) => tcp::run_rr(&args),
         Command::TcpCrr(args) => tcp::run_crr(&args),
         Command::TcpBulk(args) => tcp::run_bulk(&args),

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 /// Set by a signal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {

@@ -182,8 +182,13 @@ impl Running {
     /// Starts a command and waits until it prints a line with `ready`.
     pub(crate) fn start(command: Command, ready: &str) -> Result<Self> {
         let process = Process::spawn(prioritised(command))?;
-        let about = process.wait_for(ready, START_TIMEOUT)?;
+        let about = process.wait_for(ready, START_TIMEOUT)?.trim_start_matches("ready: ").to_owned();
         Ok(Self { process, about })
+    }
+
+    /// The first line that it has printed with this in it.
+    pub(crate) fn line_with(&self, needle: &str) -> Option<String> {
+        self.process.output().lines().find(|line| line.contains(needle)).map(|line| line.trim().to_owned())
     }
 
     /// Ends it as a user would.

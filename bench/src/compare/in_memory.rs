@@ -3,7 +3,8 @@
 use super::{
     Plan,
     bed::run_to_end,
-    report::{Better, Rounds},
+    progress::Progress,
+    report::{Better, Measured, Rounds},
 };
 use crate::{
     mem::{Collect, MemSystem, Work, instructions_each, tcp},
@@ -43,9 +44,20 @@ pub(super) fn check(plan: &Plan, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
+/// How many steps [`run`] has.
+pub(super) fn steps(plan: &Plan, cases: &[Case]) -> u64 {
+    cases.iter().map(|case| ((plan.rounds + 1) * case.systems.len()) as u64).sum()
+}
+
 /// All of them, one after the other.
-pub(super) fn run(plan: &Plan, suite: &str, cases: &[Case], stop: &StopFlag) -> Result<Vec<Rounds>> {
-    let pairs = cases.iter().filter(|case| !case.systems.is_empty()).map(|case| case.run(plan, suite, stop));
+pub(super) fn run(
+    plan: &Plan,
+    suite: &str,
+    cases: &[Case],
+    stop: &StopFlag,
+    progress: &Progress,
+) -> Result<Vec<Rounds>> {
+    let pairs = cases.iter().filter(|case| !case.systems.is_empty()).map(|case| case.run(plan, suite, stop, progress));
     pairs.collect::<Result<Vec<_>>>().map(|pairs| pairs.concat())
 }
 
@@ -64,7 +76,8 @@ pub(super) fn idle_connections(plan: &Plan, suite: &str) -> Result<Vec<Rounds>> 
             scenario: format!("{connections} idle connections"),
             unit: "bytes/connection",
             better: Better::Lower,
-            systems: vec![(system.to_owned(), vec![result.bytes_per_connection])],
+            axis: None,
+            systems: vec![Measured::new(system, vec![result.bytes_per_connection])],
             notes,
         })
     };
@@ -119,29 +132,34 @@ fn strings(arguments: &[&str]) -> Vec<String> {
 
 impl Case {
     /// All rounds: by the clock and by callgrind.
-    fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag) -> Result<[Rounds; 2]> {
+    fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag, progress: &Progress) -> Result<[Rounds; 2]> {
         let empty = |unit, better| Rounds {
             suite: suite.into(),
             scenario: self.scenario.clone(),
             unit,
             better,
-            systems: self.systems.iter().map(|&system| (system.to_owned(), Vec::new())).collect(),
+            axis: None,
+            systems: self.systems.iter().map(|&system| Measured::new(system, Vec::new())).collect(),
             notes: Vec::new(),
         };
         let (mut times, mut instructions) =
             (empty(self.unit, self.better), empty(self.instructions_unit, Better::Lower));
         for _ in 0..plan.rounds {
-            for (&system, (_, values)) in self.systems.iter().zip(&mut times.systems) {
+            for (&system, Measured { values, .. }) in self.systems.iter().zip(&mut times.systems) {
                 if stop.is_set() {
                     bail!("interrupted");
                 }
+                progress.begin(format!("{suite} {} {system}", self.scenario));
                 values.push(self.time(plan, system).with_context(|| self.scenario.clone())?);
+                progress.done("");
             }
         }
         // Counted once: the count is the same each time.
-        for (&system, (_, values)) in self.systems.iter().zip(&mut instructions.systems) {
+        for (&system, Measured { values, .. }) in self.systems.iter().zip(&mut instructions.systems) {
+            progress.begin(format!("{suite} {} {system}, instructions", self.scenario));
             let count = instructions_each(self.collect, &self.arguments_for(system));
             values.push(count.with_context(|| self.scenario.clone())?);
+            progress.done("");
         }
         Ok([times, instructions])
     }

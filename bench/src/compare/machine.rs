@@ -7,6 +7,16 @@ use std::{fmt, fs};
 pub(crate) struct Machine(Vec<(&'static str, String)>);
 
 impl Machine {
+    /// Adds what the run decides.
+    pub(crate) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.0.push((name, value));
+        self
+    }
+
+    pub(crate) fn facts(&self) -> &[(&'static str, String)] {
+        &self.0
+    }
+
     /// Asks `/proc` and `/sys`.
     pub(crate) fn read() -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -27,6 +37,8 @@ impl Machine {
                 text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").unwrap_or_else(|| "none".into()),
             ),
             ("mitigations", mitigations()),
+            ("huge pages", text("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_else(|| "none".into())),
+            ("isolated", isolated()),
             ("load before", text("/proc/loadavg").unwrap_or_default()),
         ])
     }
@@ -39,6 +51,14 @@ impl fmt::Display for Machine {
         }
         Ok(())
     }
+}
+
+/// Cores that the scheduler leaves alone, and whether those here share their hardware.
+fn isolated() -> String {
+    let cores = text("/sys/devices/system/cpu/isolated").filter(|cores| !cores.is_empty());
+    let threads = text("/sys/devices/system/cpu/smt/active").is_some_and(|active| active == "1");
+    let sharing = if threads { "hyper-threads share cores" } else { "no hyper-threads" };
+    format!("{}, {sharing}", cores.map_or("no cores".into(), |cores| format!("cores {cores}")))
 }
 
 fn text(path: &str) -> Option<String> {

@@ -1,9 +1,12 @@
 //! `run`: systems side by side, in turns, on the same bed.
 
 mod bed;
+mod html;
 mod in_memory;
 mod machine;
+mod progress;
 mod report;
+mod stats;
 mod systems;
 mod tcp;
 mod turns;
@@ -19,9 +22,9 @@ use bed::Cores;
 use clap::{Args, ValueEnum};
 use in_memory::Case;
 use machine::Machine;
+use progress::Progress;
 use report::{Entry, Rounds};
 use std::{
-    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -118,7 +121,7 @@ pub(crate) struct RunArgs {
     /// The appliance's program; next to this one by default
     #[arg(long)]
     framewire: Option<PathBuf>,
-    /// Where report.json and report.txt go
+    /// Where report.json, report.txt and report.html go
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
 }
@@ -127,25 +130,25 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let plan = Plan::new(args)?;
     let stop = stop::flag()?;
-    let mut text = Machine::read().to_string();
-    let _ = writeln!(
-        text,
-        "run          {} rounds of {} s after {} s, generator on core {}, systems on core {}, {} packets outstanding\n",
-        plan.rounds, plan.seconds, plan.warm_up, plan.cores.generator, plan.cores.dut, plan.window
-    );
+    let machine = plan.describe(Machine::read());
+    let mut text = format!("{machine}\n");
     print!("{text}");
-    let mut entries: Vec<Entry> = Vec::new();
+    let progress = Progress::new(plan.suites.iter().map(|&suite| plan.steps(suite)).sum())?;
+    let mut all: Vec<Rounds> = Vec::new();
     for &suite in &plan.suites {
-        for scenario in plan.run(suite, &stop)? {
+        for scenario in plan.run(suite, &stop, &progress)? {
             let table = scenario.table();
-            println!("{table}");
+            progress.print(&table);
             text.push_str(&table);
             text.push('\n');
-            entries.push(scenario.entry());
+            all.push(scenario);
         }
     }
+    progress.finish();
+    let entries: Vec<Entry> = all.iter().map(Rounds::entry).collect();
     write(&args.output, "report.json", &(serde_json::to_string_pretty(&entries)? + "\n"))?;
-    write(&args.output, "report.txt", &text)
+    write(&args.output, "report.txt", &text)?;
+    write(&args.output, "report.html", &html::page(machine.facts(), &all))
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
@@ -207,10 +210,33 @@ impl Plan {
         .with_context(|| suite.name())
     }
 
-    fn run(&self, suite: Suite, stop: &StopFlag) -> Result<Vec<Rounds>> {
+    /// How it is run, beside where.
+    fn describe(&self, machine: Machine) -> Machine {
+        let Self { rounds, seconds, warm_up, window, cores, .. } = self;
+        machine
+            .with(
+                "run",
+                format!("{rounds} rounds in turns, {seconds} s each after {warm_up} s, {window} packets outstanding"),
+            )
+            .with(
+                "pinning",
+                format!("generator and clients on core {}, systems on core {}", cores.generator, cores.dut),
+            )
+    }
+
+    fn steps(&self, suite: Suite) -> u64 {
         match suite.how(self) {
-            How::Veth(contest) => contest.only(self).and_then(|contest| contest.run(self, suite.name(), stop)),
-            How::InMemory(cases) => in_memory::run(self, suite.name(), &cases, stop).and_then(|mut all| {
+            How::Veth(contest) => contest.only(self).map_or(0, |contest| contest.steps(self)),
+            How::InMemory(cases) => in_memory::steps(self, &cases),
+        }
+    }
+
+    fn run(&self, suite: Suite, stop: &StopFlag, progress: &Progress) -> Result<Vec<Rounds>> {
+        match suite.how(self) {
+            How::Veth(contest) => {
+                contest.only(self).and_then(|contest| contest.run(self, suite.name(), stop, progress))
+            }
+            How::InMemory(cases) => in_memory::run(self, suite.name(), &cases, stop, progress).and_then(|mut all| {
                 if suite == Suite::MemTcp {
                     all.extend(in_memory::idle_connections(self, suite.name())?);
                 }

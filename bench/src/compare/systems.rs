@@ -1,7 +1,7 @@
 //! The systems that are compared, behind one trait.
 
 use super::bed::{Bed, DUT_ADDRESS, DUT_INTERFACE, DUT_NETWORK, ECHO_PORT, Running, Side};
-use crate::packet::Answer;
+use crate::{kernel_udp::Way, packet::Answer};
 use anyhow::{Context, Result, ensure};
 use std::{
     fmt, fs,
@@ -31,7 +31,15 @@ pub(crate) fn of(answer: Answer, framewire: &Path) -> Vec<Box<dyn System>> {
     let framewire = Box::new(Framewire { appliance: Appliance::new(framewire), answer });
     match answer {
         Answer::Reflect => vec![Box::new(RawLoop { answer }), Box::new(TestpmdMacswap), framewire],
-        Answer::Echo => vec![Box::new(RawLoop { answer }), Box::new(KernelUdp), framewire],
+        Answer::Echo => {
+            let kernel = [Way::Blocking, Way::Epoll, Way::IoUring, Way::Batched];
+            let kernel = kernel.map(|way| Box::new(KernelUdp { way }) as Box<dyn System>);
+            let mut all: Vec<Box<dyn System>> = vec![Box::new(RawLoop { answer })];
+            all.extend(kernel);
+            all.push(Box::new(SmoltcpPacket));
+            all.push(framewire);
+            all
+        }
     }
 }
 
@@ -57,11 +65,19 @@ impl System for RawLoop {
 
 /// The kernel's sockets.
 #[derive(Debug)]
-struct KernelUdp;
+struct KernelUdp {
+    way: Way,
+}
 
 impl System for KernelUdp {
     fn name(&self) -> &'static str {
-        "kernel-udp"
+        match self.way {
+            Way::Batched => "kernel-udp",
+            Way::BatchedBlocking => "kernel-udp-batched-blocking",
+            Way::Blocking => "kernel-udp-blocking",
+            Way::Epoll => "kernel-udp-epoll",
+            Way::IoUring => "kernel-udp-io-uring",
+        }
     }
 
     fn start(&self, bed: &Bed) -> Result<Running> {
@@ -69,8 +85,31 @@ impl System for KernelUdp {
         // Without a program of its own the interface takes XDP frames only when it has NAPI, which GRO turns on (drivers/net/veth.c).
         bed.features(Side::Dut, &["gro", "on"])?;
         let listen = format!("{DUT_ADDRESS}:{ECHO_PORT}");
-        Running::start(bed.own_command(Side::Dut, &["kernel-udp-echo", "--listen", &listen]), "ready")
+        let arguments = ["kernel-udp-echo", "--listen", &listen, "--way", self.way.name()];
+        Running::start(bed.own_command(Side::Dut, &arguments), "ready")
     }
+}
+
+/// smoltcp on an AF_PACKET socket.
+#[derive(Debug)]
+struct SmoltcpPacket;
+
+impl System for SmoltcpPacket {
+    fn name(&self) -> &'static str {
+        "smoltcp-af-packet"
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        // As for the kernel's sockets.
+        bed.features(Side::Dut, &["gro", "on"])?;
+        Running::start(bed.own_command(Side::Dut, &smoltcp_server(ECHO_PORT, "udp-echo")), "ready")
+    }
+}
+
+/// Arguments of this program for smoltcp on the system's side.
+pub(crate) fn smoltcp_server<'a>(port: &'a str, service: &'a str) -> [&'a str; 9] {
+    let network = ["--interface", DUT_INTERFACE, "--address", DUT_NETWORK];
+    ["smoltcp-server", network[0], network[1], network[2], network[3], "--port", port, "--service", service]
 }
 
 /// DPDK's testpmd on its af_xdp driver.
@@ -141,7 +180,12 @@ impl Appliance {
         command.arg("serve").arg("-c").arg(&file);
         let running = Running::start(command, "ready");
         let _ = fs::remove_file(&file);
-        running
+        let mut running = running?;
+        // Its banner tells what was bound.
+        if let Some(worker) = running.line_with("worker 0: ") {
+            running.about = worker;
+        }
+        Ok(running)
     }
 }
 

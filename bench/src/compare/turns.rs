@@ -2,9 +2,10 @@
 
 use super::{
     Plan,
-    report::{Better, Rounds},
+    progress::Progress,
+    report::{Axis, Better, Measured, Rounds},
 };
-use crate::stop::StopFlag;
+use crate::{stop::StopFlag, tcp::Percentiles};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
 
@@ -14,6 +15,19 @@ pub(super) struct Row {
     pub(super) scenario: String,
     pub(super) unit: &'static str,
     pub(super) better: Better,
+    pub(super) axis: Option<Axis>,
+}
+
+impl Row {
+    pub(super) fn new(scenario: impl Into<String>, unit: &'static str, better: Better) -> Self {
+        Self { scenario: scenario.into(), unit, better, axis: None }
+    }
+
+    /// Part of a plot over a number.
+    pub(super) fn over(mut self, plot: impl Into<String>, name: &'static str, value: f64) -> Self {
+        self.axis = Some(Axis { plot: plot.into(), name, value });
+        self
+    }
 }
 
 /// One contender's value in one row.
@@ -22,11 +36,13 @@ pub(super) struct Figure {
     pub(super) value: f64,
     /// What a reader of it must know.
     pub(super) note: Option<String>,
+    /// If it was a latency or a rate of something that has one.
+    pub(super) percentiles: Option<Percentiles>,
 }
 
 impl From<f64> for Figure {
     fn from(value: f64) -> Self {
-        Self { value, note: None }
+        Self { value, note: None, percentiles: None }
     }
 }
 
@@ -77,8 +93,13 @@ impl Contest {
         Ok(())
     }
 
+    /// How many steps [`Self::run`] has.
+    pub(super) fn steps(&self, plan: &Plan) -> u64 {
+        (plan.rounds * self.contenders.len()) as u64
+    }
+
     /// All rounds.
-    pub(super) fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag) -> Result<Vec<Rounds>> {
+    pub(super) fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag, progress: &Progress) -> Result<Vec<Rounds>> {
         let Self { rows, contenders } = self;
         let mut rounds: Vec<Rounds> = rows
             .iter()
@@ -87,7 +108,8 @@ impl Contest {
                 scenario: row.scenario.clone(),
                 unit: row.unit,
                 better: row.better,
-                systems: contenders.iter().map(|contender| (contender.name().to_owned(), Vec::new())).collect(),
+                axis: row.axis.clone(),
+                systems: contenders.iter().map(|contender| Measured::new(contender.name(), Vec::new())).collect(),
                 notes: Vec::new(),
             })
             .collect();
@@ -97,18 +119,21 @@ impl Contest {
                     bail!("interrupted");
                 }
                 let name = contender.name();
+                progress.begin(format!("{suite} round {number} of {} {name}", plan.rounds));
                 let turn = contender.measure(plan).with_context(|| name)?;
                 ensure!(turn.figures.len() == rows.len(), "{name}: {} figures, not {}", turn.figures.len(), rows.len());
                 let mut line = format!("{suite} round {number} {name}:");
                 for (rounds, figure) in rounds.iter_mut().zip(turn.figures) {
                     line += &format!(" {} {:.1} {};", rounds.scenario, figure.value, rounds.unit);
-                    rounds.systems[index].1.push(figure.value);
+                    let measured = &mut rounds.systems[index];
+                    measured.values.push(figure.value);
+                    measured.percentiles.extend(figure.percentiles);
                     rounds.notes.extend(figure.note.map(|note| format!("{name}, round {number}: {note}")));
-                    if let (1, Some(about)) = (number, &turn.about) {
-                        rounds.notes.push(format!("{name}: {about}"));
+                    if number == 1 {
+                        measured.about.clone_from(&turn.about);
                     }
                 }
-                eprintln!("{line}");
+                progress.done(&line);
             }
         }
         Ok(rounds)

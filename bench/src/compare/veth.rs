@@ -21,7 +21,10 @@ const IDLE_NOTE: f64 = 0.10;
 
 /// The systems of a suite, one row for each size.
 pub(super) fn contest(plan: &Plan, answer: Answer) -> Contest {
-    let row = |size| Row { scenario: format!("{size} B"), unit: "packets/s", better: Better::Higher };
+    let row = |size: usize| {
+        let row = Row::new(format!("{size} B"), "packets/s", Better::Higher);
+        row.over("packets over their size", "UDP payload, bytes", size as f64)
+    };
     let contender = |system| Box::new(UnderLoad { system, answer }) as Box<dyn Contender>;
     Contest {
         rows: SIZES.map(row).into(),
@@ -51,7 +54,7 @@ impl Contender for UnderLoad {
         let mut figures = Vec::new();
         for size in SIZES {
             let result = load(plan, &bed, self.answer, size).with_context(|| format!("{size} B"))?;
-            figures.push(Figure { value: result.packets_per_second, note: note(&result) });
+            figures.push(Figure { note: note(&result), ..result.packets_per_second.into() });
         }
         let about = Some(running.about.clone());
         running.stop()?;

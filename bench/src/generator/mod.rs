@@ -219,7 +219,7 @@ fn parse_mac(text: &str) -> Result<MacAddr> {
     Ok(MacAddr(bytes))
 }
 
-fn interface_mac(name: &str) -> Result<MacAddr> {
+pub(crate) fn interface_mac(name: &str) -> Result<MacAddr> {
     let path = format!("/sys/class/net/{name}/address");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     parse_mac(text.trim())

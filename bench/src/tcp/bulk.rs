@@ -55,28 +55,34 @@ pub(crate) struct BulkResult {
     pub(crate) longest_stall_ms: f64,
     /// Segments that the engine sent again; `None` for a kernel, which is not asked.
     pub(crate) retransmissions: Option<u64>,
+    /// Share of the sends without a copy that the kernel copied all the same.
+    pub(crate) kernel_copied: Option<f64>,
 }
 
 impl BulkResult {
-    pub(super) fn new(bytes: u64, took: Duration, longest_stall: Duration) -> Self {
+    pub(crate) fn new(bytes: u64, took: Duration, longest_stall: Duration) -> Self {
         let gbit_per_second = bytes as f64 * 8.0 / took.as_secs_f64() / 1e9;
-        Self { bytes, gbit_per_second, longest_stall_ms: longest_stall.as_secs_f64() * 1e3, retransmissions: None }
+        let longest_stall_ms = longest_stall.as_secs_f64() * 1e3;
+        Self { bytes, gbit_per_second, longest_stall_ms, retransmissions: None, kernel_copied: None }
     }
 }
 
 impl BulkArgs {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         ensure!(self.seconds > 0.0 && self.warm_up >= 0.0, "--seconds: must be above 0, --warm-up at least 0");
         Ok(())
     }
 
-    pub(super) fn print(&self, result: &BulkResult) -> Result<()> {
+    pub(crate) fn print(&self, result: &BulkResult) -> Result<()> {
         if self.json {
             println!("{}", serde_json::to_string(result)?);
         } else {
-            let BulkResult { bytes, gbit_per_second, longest_stall_ms, retransmissions } = result;
+            let BulkResult { bytes, gbit_per_second, longest_stall_ms, retransmissions, kernel_copied } = result;
             let again = retransmissions.map_or(String::new(), |count| format!(", {count} retransmissions"));
-            println!("{gbit_per_second:.3} Gbit/s ({bytes} bytes, longest stall {longest_stall_ms:.2} ms{again})");
+            let copied = kernel_copied.map_or(String::new(), |share| format!(", {:.0} % copied", share * 100.0));
+            println!(
+                "{gbit_per_second:.3} Gbit/s ({bytes} bytes, longest stall {longest_stall_ms:.2} ms{again}{copied})"
+            );
         }
         Ok(())
     }

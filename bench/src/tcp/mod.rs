@@ -8,10 +8,11 @@ mod kernel_server;
 mod pace;
 mod tally;
 
-pub(crate) use bulk::{BulkArgs, BulkResult};
+pub(crate) use bulk::{BulkArgs, BulkResult, Direction};
 pub(crate) use engine::{EngineBulkArgs, EngineExchangeArgs};
+pub(crate) use kernel_bulk::KernelBulkArgs;
 pub(crate) use kernel_server::KernelServerArgs;
-pub(crate) use tally::ExchangeResult;
+pub(crate) use tally::{ExchangeResult, Percentiles};
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -111,7 +112,7 @@ pub(crate) fn run_server(args: &KernelServerArgs) -> Result<()> {
 }
 
 /// Bulk over the kernel's sockets.
-pub(crate) fn run_bulk(args: &BulkArgs) -> Result<()> {
+pub(crate) fn run_bulk(args: &KernelBulkArgs) -> Result<()> {
     kernel_bulk::run(args)
 }
 

@@ -12,6 +12,21 @@ use std::{
 /// Longer ones are counted as so long.
 const LONGEST_NS: u64 = 100_000_000_000;
 
+/// Of latencies: which are told.
+const QUANTILES: [f64; 9] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999];
+
+/// Latencies: quantile and microseconds, the quantiles in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Percentiles(pub(crate) Vec<(f64, f64)>);
+
+impl Percentiles {
+    /// Those beyond which at least one measurement lies: the others would be the maximum under another name.
+    fn of(times_ns: &Histogram<u64>) -> Self {
+        let known = QUANTILES.iter().filter(|&&quantile| times_ns.len() as f64 * (1.0 - quantile) >= 1.0 - 1e-9);
+        Self(known.map(|&quantile| (quantile, times_ns.value_at_quantile(quantile) as f64 / 1e3)).collect())
+    }
+}
+
 /// What a client saw, and prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ExchangeResult {
@@ -24,13 +39,14 @@ pub(crate) struct ExchangeResult {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
+    pub(crate) latency_us: Percentiles,
     /// Share of its core's time that the client used; 1 if it spins.
     pub(crate) busy: f64,
 }
 
 impl fmt::Display for ExchangeResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { exchanges, unanswered, per_second, p50_us, p99_us, p999_us, max_us, busy } = self;
+        let Self { exchanges, unanswered, per_second, p50_us, p99_us, p999_us, max_us, busy, latency_us: _ } = self;
         write!(
             f,
             "{per_second:.0}/s, p50 {p50_us:.1} µs, p99 {p99_us:.1} µs, p99.9 {p999_us:.1} µs, max {max_us:.1} µs \
@@ -107,6 +123,7 @@ impl Tally {
             p99_us: us(0.99),
             p999_us: us(0.999),
             max_us: us(1.0),
+            latency_us: Percentiles::of(&self.times_ns),
             busy: (cpu.as_secs_f64() / seconds).min(1.0),
         }
     }
@@ -136,5 +153,14 @@ mod tests {
         assert!((result.per_second - 10.0).abs() < 1e-9, "{result}");
         assert!((result.p50_us / 2000.0 - 1.0).abs() < 0.01, "{result}");
         assert!((result.max_us / 1e6 - 1.0).abs() < 0.01, "{result}");
+    }
+
+    #[test]
+    fn percentiles_have_measurements_beyond_them() {
+        let mut times_ns = Histogram::new(3).unwrap();
+        (1..=100).for_each(|us| times_ns.record(us * 1000).unwrap());
+        let Percentiles(points) = Percentiles::of(&times_ns);
+        assert_eq!(points.iter().map(|(quantile, _)| *quantile).collect::<Vec<_>>(), [0.5, 0.75, 0.9, 0.95, 0.99]);
+        assert!((points[4].1 / 99.0 - 1.0).abs() < 0.01, "{points:?}");
     }
 }

@@ -1,12 +1,12 @@
 //! One connection, as many bytes as go.
 
-use super::{Client, engine_client, framewire_side, installed, kernel_side, patience, result_of, target};
+use super::{Client, PORT, engine_client, framewire_side, installed, kernel_side, patience, result_of, target};
 use crate::{
     compare::{
         Plan,
         bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
         report::Better,
-        systems::{Appliance, FRAMEWIRE},
+        systems::{Appliance, FRAMEWIRE, smoltcp_server},
         turns::{Contender, Contest, Figure, Row, Turn},
     },
     tcp::BulkResult,
@@ -42,14 +42,15 @@ impl Path {
 
 /// The suite `tcp-bulk`.
 pub(in crate::compare) fn contest(plan: &Plan) -> Contest {
-    let row = |mtu, path: Path| Row {
-        scenario: format!("MTU {mtu}{}", path.suffix()),
-        unit: "Gbit/s",
-        better: Better::Higher,
+    let row = |mtu: u32, path: Path| {
+        let row = Row::new(format!("MTU {mtu}{}", path.suffix()), "Gbit/s", Better::Higher);
+        row.over(format!("throughput over the MTU{}", path.suffix()), "MTU, bytes", f64::from(mtu))
     };
     let kernel = |kernel: Kernel| Box::new(kernel) as Box<dyn Contender>;
     let mut contenders: Vec<_> =
         [Kernel::Offload, Kernel::OffloadSendfile, Kernel::Gro, Kernel::Plain].map(kernel).into();
+    contenders.extend(["zerocopy", "io-uring"].map(|way| Box::new(KernelZeroCopy { way }) as Box<dyn Contender>));
+    contenders.push(Box::new(Smoltcp));
     contenders.push(Box::new(Framewire { appliance: Appliance::new(&plan.framewire) }));
     Contest { rows: MTUS.iter().flat_map(|&mtu| Path::ALL.map(|path| row(mtu, path))).collect(), contenders }
 }
@@ -131,6 +132,100 @@ impl Contender for Kernel {
     }
 }
 
+/// This program's server and client on the kernel's sockets, with segmentation offload; the client sends without a copy.
+#[derive(Debug)]
+struct KernelZeroCopy {
+    /// As `tcp-bulk --way` calls it.
+    way: &'static str,
+}
+
+impl KernelZeroCopy {
+    fn load(&self, plan: &Plan, mtu: u32) -> Result<Figure> {
+        let bed = Bed::with_mtu(plan.cores, mtu)?;
+        for side in [Side::Dut, Side::Peer] {
+            kernel_side(&bed, side)?;
+            bed.features(side, Kernel::Offload.features())?;
+        }
+        let server = bed.own_command(Side::Dut, &["kernel-tcp-server", "--work", "sink", "--listen", &target()]);
+        let server = Running::start(server, "ready")?;
+        let command = ["tcp-bulk", "--target", &target(), "--direction", "send", "--way", self.way];
+        let result: BulkResult = result_of(plan, bed.own_command(Side::Peer, &command))?;
+        server.stop()?;
+        let copied = result.kernel_copied.filter(|&share| share > 0.0);
+        let note = copied.map(|share| format!("the kernel copied {:.0} % of the sends all the same", share * 100.0));
+        Ok(Figure { note, ..result.gbit_per_second.into() })
+    }
+}
+
+impl Contender for KernelZeroCopy {
+    fn name(&self) -> &'static str {
+        if self.way == "io-uring" { "kernel-io-uring" } else { "kernel-zerocopy" }
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Turn> {
+        let mut figures = Vec::new();
+        for mtu in MTUS {
+            let figure = self.load(plan, mtu).with_context(|| format!("MTU {mtu}"))?;
+            figures.extend(Path::ALL.map(|_| figure.clone()));
+        }
+        let about = if self.way == "io-uring" { "IORING_OP_SEND_ZC" } else { "send with MSG_ZEROCOPY" };
+        Ok(Turn { about: Some(format!("{about}, segmentation offload as of kernel-offload")), figures })
+    }
+}
+
+/// smoltcp on AF_PACKET sockets.
+#[derive(Debug)]
+struct Smoltcp;
+
+impl Smoltcp {
+    fn load(&self, plan: &Plan, mtu: u32, path: Path) -> Result<(String, Figure)> {
+        let bed = Bed::with_mtu(plan.cores, mtu)?;
+        let service = if path == Path::ToKernel { "tcp-source" } else { "tcp-sink" };
+        for side in [Side::Dut, Side::Peer] {
+            // Frames as they are on a wire: none over the MTU, all with checksums.
+            bed.features(side, &["tx", "off", "tso", "off", "gso", "off", "gro", "off"])?;
+        }
+        if path != Path::Same {
+            kernel_side(&bed, Side::Peer)?;
+        }
+        let port = PORT.to_string();
+        let server = Running::start(bed.own_command(Side::Dut, &smoltcp_server(&port, service)), "ready")?;
+        let command = if path == Path::Same { "smoltcp-tcp-bulk" } else { "tcp-bulk" };
+        let direction = if path == Path::ToKernel { "receive" } else { "send" };
+        let mut command = bed.own_command(Side::Peer, &[command, "--target", &target(), "--direction", direction]);
+        if path == Path::Same {
+            command.args(engine_client());
+        }
+        let result: BulkResult = result_of(plan, command)?;
+        let about = server.about.clone();
+        server.stop()?;
+        Ok((about, result.gbit_per_second.into()))
+    }
+}
+
+impl Contender for Smoltcp {
+    fn name(&self) -> &'static str {
+        "smoltcp-af-packet"
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Turn> {
+        every_path(|mtu, path| self.load(plan, mtu, path))
+    }
+}
+
+/// A turn of a contender that is measured at every MTU and on every path.
+fn every_path(load: impl Fn(u32, Path) -> Result<(String, Figure)>) -> Result<Turn> {
+    let mut turn = Turn::default();
+    for mtu in MTUS {
+        for path in Path::ALL {
+            let (about, figure) = load(mtu, path).with_context(|| format!("MTU {mtu}{}", path.suffix()))?;
+            turn.about = Some(about);
+            turn.figures.push(figure);
+        }
+    }
+    Ok(turn)
+}
+
 /// The appliance, and this program's clients.
 #[derive(Debug)]
 struct Framewire {
@@ -163,7 +258,7 @@ impl Framewire {
         let note = (!notes.is_empty()).then(|| notes.join(", "));
         let about = server.about.clone();
         server.stop()?;
-        Ok((about, Figure { value: result.gbit_per_second, note }))
+        Ok((about, Figure { note, ..result.gbit_per_second.into() }))
     }
 }
 
@@ -177,15 +272,6 @@ impl Contender for Framewire {
     }
 
     fn measure(&self, plan: &Plan) -> Result<Turn> {
-        let mut turn = Turn::default();
-        for mtu in MTUS {
-            for path in Path::ALL {
-                let context = || format!("MTU {mtu}{}", path.suffix());
-                let (about, figure) = self.load(plan, mtu, path).with_context(context)?;
-                turn.about = Some(about);
-                turn.figures.push(figure);
-            }
-        }
-        Ok(turn)
+        every_path(|mtu, path| self.load(plan, mtu, path))
     }
 }

@@ -47,7 +47,14 @@ impl Metric {
             Self::P99 => (" p99", "µs", Better::Lower),
             Self::P999 => (" p99.9", "µs", Better::Lower),
         };
-        Row { scenario: format!("{load}{}{what}", client.suffix()), unit, better }
+        let row = Row::new(format!("{load}{}{what}", client.suffix()), unit, better);
+        match self {
+            Self::Rate => {
+                let plot = format!("{} B{}, exchanges over connections", load.bytes, client.suffix());
+                row.over(plot, "connections", load.connections as f64)
+            }
+            Self::P50 | Self::P99 | Self::P999 => row,
+        }
     }
 
     fn of(self, result: &ExchangeResult) -> f64 {
@@ -61,14 +68,17 @@ impl Metric {
 }
 
 const LATENCY: &[Metric] = &[Metric::P50, Metric::P99, Metric::P999];
+const RATE_AND_LATENCY: &[Metric] = &[Metric::Rate, Metric::P50, Metric::P99, Metric::P999];
 const REQUESTS: &[Load] = &[
-    Load { bytes: 64, connections: 1, rate: None, metrics: LATENCY },
+    Load { bytes: 64, connections: 1, rate: None, metrics: RATE_AND_LATENCY },
     Load { bytes: 64, connections: 1, rate: Some(5_000), metrics: LATENCY },
+    Load { bytes: 64, connections: 8, rate: None, metrics: &[Metric::Rate] },
     Load { bytes: 64, connections: 64, rate: None, metrics: &[Metric::Rate, Metric::P99] },
+    Load { bytes: 64, connections: 512, rate: None, metrics: &[Metric::Rate, Metric::P99] },
     Load { bytes: 16_384, connections: 1, rate: None, metrics: LATENCY },
 ];
 const CONNECTIONS: &[Load] = &[
-    Load { bytes: 64, connections: 1, rate: None, metrics: LATENCY },
+    Load { bytes: 64, connections: 1, rate: None, metrics: RATE_AND_LATENCY },
     Load { bytes: 64, connections: 64, rate: None, metrics: &[Metric::Rate, Metric::P99] },
 ];
 
@@ -191,7 +201,12 @@ fn all(loads: &[Load], measure: impl Fn(&Load) -> Result<ExchangeResult>) -> Res
     let mut figures = Vec::new();
     for load in loads {
         let result = measure(load).with_context(|| load.to_string())?;
-        figures.extend(load.metrics.iter().map(|metric| Figure::from(metric.of(&result))));
+        let mut of_load: Vec<_> = load.metrics.iter().map(|metric| Figure::from(metric.of(&result))).collect();
+        // One curve for all of its rows.
+        if let Some(last) = of_load.last_mut() {
+            last.percentiles = Some(result.latency_us);
+        }
+        figures.extend(of_load);
     }
     Ok(figures)
 }

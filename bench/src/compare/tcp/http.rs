@@ -1,12 +1,15 @@
 //! HTTP requests over lasting connections, by wrk.
 
 use super::{Client, framewire_side, installed, kernel_side, patience};
-use crate::compare::{
-    Plan,
-    bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
-    report::Better,
-    systems::{Appliance, FRAMEWIRE},
-    turns::{Contender, Contest, Figure, Row, Turn},
+use crate::{
+    compare::{
+        Plan,
+        bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
+        report::Better,
+        systems::{Appliance, FRAMEWIRE},
+        turns::{Contender, Contest, Figure, Row, Turn},
+    },
+    tcp::Percentiles,
 };
 use anyhow::{Context, Result, bail, ensure};
 use framewire_tests::rig::TempDir;
@@ -29,10 +32,7 @@ const BUSY_NOTE: f64 = 0.95;
 pub(in crate::compare) fn contest(plan: &Plan) -> Contest {
     let rows = SIZES.iter().flat_map(|size| {
         let scenario = format!("{size} B, {CONNECTIONS} connections");
-        [
-            Row { scenario: scenario.clone(), unit: "requests/s", better: Better::Higher },
-            Row { scenario: scenario + " p99", unit: "µs", better: Better::Lower },
-        ]
+        [Row::new(scenario.clone(), "requests/s", Better::Higher), Row::new(scenario + " p99", "µs", Better::Lower)]
     });
     let framewire = Framewire { appliance: Appliance::new(&plan.framewire) };
     Contest { rows: rows.collect(), contenders: vec![Box::new(Nginx), Box::new(framewire)] }
@@ -164,7 +164,8 @@ fn load(plan: &Plan, bed: &Bed, size: usize) -> Result<[Figure; 2]> {
     let result = WrkResult::parse(&output).with_context(|| format!("no result in:\n{output}"))?;
     ensure!(!result.errors, "errors:\n{output}");
     let note = (busy > BUSY_NOTE).then(|| format!("wrk was busy for {:.0} % of the time", busy.min(1.0) * 100.0));
-    Ok([Figure { value: result.per_second, note: note.clone() }, Figure { value: result.p99_us, note }])
+    let (rate, p99) = (Figure::from(result.per_second), Figure::from(result.p99_us));
+    Ok([Figure { note: note.clone(), ..rate }, Figure { note, percentiles: Some(result.latency_us), ..p99 }])
 }
 
 /// What children used that have ended.
@@ -183,6 +184,7 @@ fn cpu_time_of_children() -> Duration {
 struct WrkResult {
     per_second: f64,
     p99_us: f64,
+    latency_us: Percentiles,
     errors: bool,
 }
 
@@ -192,20 +194,28 @@ impl WrkResult {
             let line = output.lines().find_map(|line| line.trim().strip_prefix(name));
             line.map(str::trim).with_context(|| format!("no {name:?}"))
         };
-        let p99 = after("99%")?;
-        let unit = p99.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let scale = match unit {
-            "us" => 1.0,
-            "ms" => 1e3,
-            "s" => 1e6,
-            _ => bail!("a latency of {p99:?}"),
-        };
+        let percentiles = [(0.5, "50%"), (0.75, "75%"), (0.9, "90%"), (0.99, "99%")];
+        let latency_us = percentiles.map(|(quantile, name)| Ok((quantile, microseconds(after(name)?)?)));
+        let latency_us: Vec<(f64, f64)> = latency_us.into_iter().collect::<Result<_>>()?;
         Ok(Self {
             per_second: after("Requests/sec:")?.parse()?,
-            p99_us: p99[..p99.len() - unit.len()].parse::<f64>()? * scale,
+            p99_us: latency_us[3].1,
+            latency_us: Percentiles(latency_us),
             errors: output.contains("Socket errors") || output.contains("Non-2xx"),
         })
     }
+}
+
+/// As wrk writes it: a number and a unit.
+fn microseconds(text: &str) -> Result<f64> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let scale = match unit {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        _ => bail!("a latency of {text:?}"),
+    };
+    Ok(text[..text.len() - unit.len()].parse::<f64>()? * scale)
 }
 
 #[cfg(test)]
@@ -215,9 +225,10 @@ mod tests {
     #[test]
     fn wrk_is_understood() {
         let output = "Running 2s test @ http://198.18.0.1:80/128\n  1 threads and 64 connections\n  \
-                      Latency Distribution\n     50%  410.00us\n     99%    1.25ms\n  \
+                      Latency Distribution\n     50%  410.00us\n     75%  500.00us\n     90%  600.00us\n     99%    1.25ms\n  \
                       100 requests in 2.00s, 1.00MB read\nRequests/sec:  81234.56\nTransfer/sec:      1.00MB\n";
-        let expected = WrkResult { per_second: 81_234.56, p99_us: 1250.0, errors: false };
+        let latency_us = Percentiles(vec![(0.5, 410.0), (0.75, 500.0), (0.9, 600.0), (0.99, 1250.0)]);
+        let expected = WrkResult { per_second: 81_234.56, p99_us: 1250.0, latency_us, errors: false };
         assert_eq!(WrkResult::parse(output).unwrap(), expected);
         let failed = output.replace("Transfer", "  Non-2xx or 3xx responses: 3\nTransfer");
         assert!(WrkResult::parse(&failed).unwrap().errors);
