@@ -65,13 +65,7 @@ impl Client {
 }
 
 /// The appliance with this service and further lines of `[[interface]]`, and what faces it on the other side.
-fn framewire_side(
-    bed: &Bed,
-    appliance: &Appliance,
-    service: &str,
-    client: Client,
-    interface: &str,
-) -> Result<Running> {
+fn framewire_side(bed: &Bed, appliance: &Appliance, service: &str, client: Client, interface: &str) -> Result<Running> {
     let checksum = match client {
         Client::Same => "verify",
         // A kernel leaves checksums on a veth to a device that does not exist.
