@@ -275,8 +275,23 @@ fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Resu
         MultiBuffer::Off if fits => &[false],
         MultiBuffer::Off => return Err(multi_buffer_needed("multi_buffer is \"off\"".into())),
     };
+    // Linux 6.6 and newer say so: no need to be refused first.
+    let one_piece = features.is_some_and(|f| f.zero_copy_pieces_max == 1) && config.multi_buffer == MultiBuffer::Auto;
     let mut last = XskError::Config { field: "zero_copy", problem: "leaves nothing to try".into() };
     for &mode in modes {
+        const LIMIT: &str = "the driver has no multi-buffer with zero-copy";
+        let gathers = match (mode, config.zero_copy) {
+            (CopyMode::ZeroCopy, _) if one_piece && fits => {
+                fallbacks.push(format!("{LIMIT}: what lies in several frames is copied before it is sent"));
+                &[false]
+            }
+            (CopyMode::ZeroCopy, ZeroCopy::Required) if one_piece => return Err(multi_buffer_needed(LIMIT.into())),
+            (CopyMode::ZeroCopy, _) if one_piece => {
+                fallbacks.push(format!("copy: {LIMIT}, and MTU {} needs it", netdev.mtu));
+                continue;
+            }
+            _ => gathers,
+        };
         for &multi_buffer in gathers {
             let mut flags = match mode {
                 CopyMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
@@ -327,7 +342,7 @@ impl Open {
     }
 
     /// Calls the kernel until it has taken the whole TX ring, takes no more, or needs no call; true if the ring is empty.
-    fn wake_sending(&mut self, wakeup: Wakeup) -> io::Result<bool> {
+    fn wake_sending(&mut self, wakeup: Wakeup, busy_polling: bool) -> io::Result<bool> {
         let mut outstanding = self.rings.tx_outstanding();
         let enough = outstanding.saturating_sub(KICK_DESCS);
         while outstanding > enough {
@@ -341,6 +356,10 @@ impl Open {
                 Err(e) => return Err(e),
             }
             let before = std::mem::replace(&mut outstanding, self.rings.tx_outstanding());
+            if outstanding >= before && busy_polling {
+                self.socket.wake_by_poll();
+                outstanding = self.rings.tx_outstanding();
+            }
             if outstanding >= before {
                 break;
             }
@@ -387,7 +406,7 @@ impl Port for XskPort {
     fn kick(&mut self) -> Result<Kick, PortError> {
         let Some(open) = &mut self.open else { return Ok(Kick::Idle) };
         let result = match open.wake_receiving(self.busy_polling) {
-            Ok(()) => open.wake_sending(self.wakeup).map_err(|e| ("sendto", e)),
+            Ok(()) => open.wake_sending(self.wakeup, self.busy_polling).map_err(|e| ("sendto", e)),
             Err(e) => Err(("recvfrom", e)),
         };
         match result {

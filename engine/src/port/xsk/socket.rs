@@ -248,6 +248,14 @@ impl Socket {
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Wakes the kernel by `poll`. On a socket with preferred busy polling `sendto` polls the receiving NAPI and leaves it at that (`xsk_no_wakeup` in
+    /// `net/xdp/xsk.c`): a driver that sends from another one, as virtio-net does, sends nothing.
+    pub(super) fn wake_by_poll(&self) {
+        let mut polled = libc::pollfd { fd: self.fd, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: the one structure is alive for the call, which does not wait. Its errors (a signal, say) are gone with the next kick.
+        unsafe { libc::poll(&raw mut polled, 1, 0) };
+    }
+
     /// Wakes the kernel to take frames from the fill ring, or lets it poll the device.
     #[inline]
     pub(super) fn wake_rx(&self) -> io::Result<()> {
