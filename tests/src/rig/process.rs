@@ -138,6 +138,11 @@ impl Process {
         }
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Asks it to stop (SIGTERM) and waits for the end.
     ///
     /// # Errors
