@@ -9,15 +9,13 @@
  * It includes the system's headers for these names first, so the order of #includes does not matter. In C++ define
  * TM_NO_BSD_NAMES if the program has names such as std::bind.
  *
- * IN THIS VERSION: TCP and UDP over IPv4, polled and threaded. What is declared and refused:
- *   SOCK_RAW                                      tfSocket: TM_EPROTONOSUPPORT
+ * IN THIS VERSION: TCP, UDP and raw IP over IPv4, polled and threaded. What is declared and refused:
  *   AF_INET6                                      TM_EAFNOSUPPORT
  *   tfUseAsyncPpp, tfUseSlip                      null, TM_EOPNOTSUPP
  *   listen, accept, SIOCATMARK, tfResetConnection, tfGetSendCompltBytes, tfGetSendBytesLeft, tfGetOobDataOffset, and MSG_OOB on
  *   copying calls, all on a datagram socket       TM_EOPNOTSUPP
  *   IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
  *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
- * Not declared yet: IP_HDRINCL's raw sockets.
  *
  * ERRORS. A failing socket call returns TM_SOCKET_ERROR (-1) and stores its reason on the socket: tfGetSocketError(sd).
  * Other calls return the error itself, or null. tfGetLastError() has the calling thread's last error of either kind;
@@ -34,6 +32,17 @@
  * STREAMS. How a connection ended (TM_ECONNRESET, TM_ETIMEDOUT; TM_ECONNREFUSED, TM_EHOSTUNREACH for one that never began) is told once: by the
  * next send, receive, connect or shutdown, or by SO_ERROR; afterwards such calls are TM_ENOTCONN. What had come before can still be received first. An accepted
  * socket begins with its listener's options and blocking state. Urgent data is one byte, the last of a send with MSG_OOB.
+ *
+ * RAW SOCKETS. socket(AF_INET, SOCK_RAW, protocol), protocol 0 to 255; 0 is any, as in 4.4BSD. At most 256. A raw socket is a datagram socket
+ * without ports: those in addresses are ignored on input and 0 on output. Unless bound or connected it hears all packets of its protocol from when
+ * it is opened: ICMP, what the stack answers or uses itself too, and protocols that the stack does not know, for which it then sends no protocol
+ * unreachable; never TCP and UDP, which can be sent only. What is received begins with the IPv4 header as it came, in network byte order (of a
+ * datagram that came in fragments: made anew, without options). One of those who hear a packet gets the frame that it came in, others copies
+ * (counted); of an echo request to us, which the stack answers in the same frame, all get copies.
+ * With IP_HDRINCL what is sent begins with the IPv4 header: total length and checksum are filled in, and so are source and identification if they
+ * are 0; the packet goes to the header's destination, and is never divided: TM_EMSGSIZE if it is longer than the link's packets. TM_EINVAL (of zero-copy
+ * buffers where their other flaws are found, of copied ones last): no such header (cut, version, header length, no destination). A connected raw socket hears of ICMP errors as
+ * others do: TM_ECONNREFUSED for port and protocol unreachable, else TM_EHOSTUNREACH.
  *
  * TO RUN IT, POLLED. One thread or several call tfRecvInterface and tfTimerExecute, or tfPoll, or block: a blocking call turns the
  * loop itself (a send once, after it), and sleeps when there is nothing to do. Nothing runs in the background: what waits for
@@ -207,7 +216,7 @@ extern "C" {
 #define TM_CB_CLOSE_COMPLT   0x100 /* after tfClose: everything is delivered, or never will be. The descriptor is free already */
 #define TM_CB_WRITE_READY    0x200 /* a send that was refused may be tried again */
 
-#define TM_IP_HDRINCL       2
+#define TM_IP_HDRINCL       2 /* raw sockets only, else TM_ENOPROTOOPT */
 #define TM_IP_TOS           3
 #define TM_IP_TTL           4
 #define TM_IP_MULTICAST_IF  9
@@ -469,6 +478,8 @@ int tfZeroCopyRecvFrom(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLe
 
 /* ---- BSD calls ------------------------------------------------------------------------------------------------------ */
 
+/* By tfGetLastError: TM_EINVAL (before tfStartTreck), TM_EAFNOSUPPORT, TM_EPROTONOSUPPORT, TM_ESOCKTNOSUPPORT, TM_EMFILE, TM_ENOBUFS (too many raw
+ * sockets). */
 int tfSocket(int family, int type, int protocol);
 int tfBind(int sd, const struct tfSockaddr *address, int addressLength);
 int tfListen(int sd, int backlog); /* backlog: 1 to 4,096 */

@@ -69,6 +69,11 @@ fn errors() {
 }
 
 #[test]
+fn raw() {
+    program("raw", &[]);
+}
+
+#[test]
 fn ownership() {
     program("ownership", &[]);
 }

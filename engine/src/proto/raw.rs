@@ -33,8 +33,6 @@ pub struct RawSocket {
     pub broadcast: bool,
     /// What it sends begins with its IPv4 header (`IP_HDRINCL`).
     pub header_included: bool,
-    /// For its owner's use.
-    pub tag: u64,
     queue: RxQueue,
     error: Option<PendingError>,
 }
@@ -50,7 +48,6 @@ impl RawSocket {
             tos: 0,
             broadcast: false,
             header_included: false,
-            tag: 0,
             queue: RxQueue::new(limits),
             error: None,
         }

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// Names a raw socket of one stack. Stale handles are told from live ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawHandle {
     index: u32,
     generation: u32,

@@ -17,17 +17,10 @@ use std::{
 };
 
 /// Names a UDP socket of one stack. Stale handles are told from live ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UdpHandle {
     index: u32,
     generation: u32,
-}
-
-impl UdpHandle {
-    /// One number for it, for tables outside.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
-    }
 }
 
 /// Why a socket could not be bound or connected.

@@ -16,8 +16,8 @@ use std::{
 /// Longest backlog: each connection that waits costs memory.
 const BACKLOG_MAX: c_int = 4096;
 
-/// `int tfSocket(int family, int type, int protocol)`. Errors: `TM_EINVAL` before `tfStartTreck`, `TM_EAFNOSUPPORT`, `TM_EPROTONOSUPPORT` (raw sockets in this version; a protocol that is not the type's),
-/// `TM_ESOCKTNOSUPPORT`, `TM_EMFILE`; there is no socket to store them on: see `tfGetLastError`.
+/// `int tfSocket(int family, int type, int protocol)`. Errors: `TM_EINVAL` before `tfStartTreck`, `TM_EAFNOSUPPORT`, `TM_EPROTONOSUPPORT` (a protocol that is not the type's; of a raw socket, one beyond 255),
+/// `TM_ESOCKTNOSUPPORT`, `TM_EMFILE`, `TM_ENOBUFS` (256 raw sockets are open); there is no socket to store them on: see `tfGetLastError`.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfSocket(family: c_int, r#type: c_int, protocol: c_int) -> c_int {
     let face = face::enter();
@@ -26,7 +26,11 @@ pub extern "C" fn tfSocket(family: c_int, r#type: c_int, protocol: c_int) -> c_i
         (family, _, _) if family != n::TM_AF_INET => Err(Code(n::TM_EAFNOSUPPORT)),
         (_, n::TM_SOCK_DGRAM, 0 | n::TM_IPPROTO_UDP) => face.open_socket(None),
         (_, n::TM_SOCK_STREAM, 0 | n::TM_IPPROTO_TCP) => face.open_socket(Some(Phase::Idle)),
-        (_, n::TM_SOCK_DGRAM | n::TM_SOCK_STREAM | n::TM_SOCK_RAW, _) => Err(Code(n::TM_EPROTONOSUPPORT)),
+        (_, n::TM_SOCK_RAW, protocol) => match u8::try_from(protocol) {
+            Ok(protocol) => face.open_raw_socket(protocol),
+            Err(_) => Err(Code(n::TM_EPROTONOSUPPORT)),
+        },
+        (_, n::TM_SOCK_DGRAM | n::TM_SOCK_STREAM, _) => Err(Code(n::TM_EPROTONOSUPPORT)),
         _ => Err(Code(n::TM_ESOCKTNOSUPPORT)),
     };
     outcome.unwrap_or_else(|code| face.failed(n::TM_SOCKET_ERROR, code))
@@ -232,8 +236,8 @@ fn waiting_bytes(face: &Face, id: SocketId) -> Outcome<c_int> {
     if face.is_stream(id)? {
         return Ok(saturated(face.stream_bytes(id)?.0));
     }
-    let Some(udp) = face.with_socket(id, |socket| socket.udp)? else { return Ok(0) };
-    let bytes = face.with_stack(|stack| stack.udp_socket(udp).map_or(0, |socket| socket.queued().1))?;
+    let Some(datagram) = face.with_socket(id, |socket| socket.datagram)? else { return Ok(0) };
+    let bytes = face.with_stack(|stack| datagram.queued(stack).1)?;
     Ok(saturated(bytes as u64))
 }
 

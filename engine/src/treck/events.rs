@@ -2,6 +2,7 @@
 
 use super::{
     bsd::on_socket,
+    datagrams::DatagramHandle::{self, Raw, Udp},
     error::{INVALID, WOULD_BLOCK},
     face::Face,
     numbers as n,
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     socket::TcpEvent,
-    stack::{ListenerHandle, Stack, StackEvent, TcpHandle, UdpHandle},
+    stack::{ListenerHandle, Stack, StackEvent, TcpHandle},
 };
 use smallvec::SmallVec;
 use std::ffi::{c_int, c_void};
@@ -115,10 +116,12 @@ impl Face {
             match event {
                 StackEvent::Tcp(handle) => self.tell_tcp(handle),
                 StackEvent::TcpAcceptable(handle) => self.tell_acceptable(handle),
-                StackEvent::UdpReadable(handle) => self.tell_udp(handle, n::TM_CB_RECV),
-                StackEvent::UdpWritable(handle) => self.tell_udp(handle, n::TM_CB_WRITE_READY),
-                StackEvent::UdpError(handle) => self.tell_udp(handle, n::TM_CB_SOCKET_ERROR),
-                StackEvent::RawReadable(_) | StackEvent::RawWritable(_) | StackEvent::RawError(_) => {}
+                StackEvent::UdpReadable(udp) => self.tell_datagram(Udp(udp), n::TM_CB_RECV),
+                StackEvent::UdpWritable(udp) => self.tell_datagram(Udp(udp), n::TM_CB_WRITE_READY),
+                StackEvent::UdpError(udp) => self.tell_datagram(Udp(udp), n::TM_CB_SOCKET_ERROR),
+                StackEvent::RawReadable(raw) => self.tell_datagram(Raw(raw), n::TM_CB_RECV),
+                StackEvent::RawWritable(raw) => self.tell_datagram(Raw(raw), n::TM_CB_WRITE_READY),
+                StackEvent::RawError(raw) => self.tell_datagram(Raw(raw), n::TM_CB_SOCKET_ERROR),
                 StackEvent::Timer(_) => {}
             }
         }
@@ -170,14 +173,14 @@ impl Face {
         }
     }
 
-    fn tell_udp(&self, handle: UdpHandle, bit: c_int) {
-        let id = self.sockets.try_borrow().ok().and_then(|sockets| sockets.of_udp(handle));
+    fn tell_datagram(&self, handle: DatagramHandle, bit: c_int) {
+        let id = self.sockets.try_borrow().ok().and_then(|sockets| sockets.owner(handle));
         let Some((id, watch)) = id.and_then(|id| Some((id, self.watch(id)?))) else { return };
-        let waiting = || self.with_stack(|stack| stack.udp_socket(handle).map_or(0, |socket| socket.queued().0));
+        let waiting = || self.with_stack(|stack| handle.queued(stack).0);
         let before = waiting();
         watch.call(id.descriptor(), bit);
         if bit == n::TM_CB_RECV && waiting().is_ok_and(|after| before.is_ok_and(|before| after < before)) {
-            let _ = self.with_stack(|stack| stack.udp_relist(handle));
+            let _ = self.with_stack(|stack| handle.relist(stack));
         }
     }
 }

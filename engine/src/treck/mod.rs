@@ -19,6 +19,7 @@
 #![allow(non_snake_case, reason = "the C face's names")]
 
 pub mod bsd;
+mod datagrams;
 mod driver;
 pub mod error;
 pub mod events;

@@ -63,7 +63,7 @@ numbers! {
     TM_AF_INET6 = 24, "IPv6: refused in this version.";
     TM_SOCK_STREAM = 1, "TCP.";
     TM_SOCK_DGRAM = 2, "UDP.";
-    TM_SOCK_RAW = 3, "Raw IP: refused in this version.";
+    TM_SOCK_RAW = 3, "Raw IP.";
 
     TM_MSG_OOB = 0x1, "Urgent data.";
     TM_MSG_PEEK = 0x2, "Leave what is received in the queue.";
@@ -128,7 +128,7 @@ numbers! {
     TM_CB_CLOSE_COMPLT = 0x100, "All that was sent before `tfClose` is delivered, or never will be; the descriptor is free.";
     TM_CB_WRITE_READY = 0x200, "A send that was refused may be tried again.";
 
-    TM_IP_HDRINCL = 2, "Reserved for raw sockets.";
+    TM_IP_HDRINCL = 2, "What a raw socket sends begins with its IPv4 header.";
     TM_IP_TOS = 3, "Type of service of what is sent.";
     TM_IP_TTL = 4, "Time to live of what is sent.";
     TM_IP_MULTICAST_IF = 9, "Refused in this version.";

@@ -8,14 +8,16 @@
 //! | | `SO_LINGER` | `struct linger`, seconds |
 //! | | `SO_ERROR SO_TYPE SO_ACCEPTCONN` | int, to get only |
 //! | `IPPROTO_IP` | `IP_TTL` (1 to 255), `IP_TOS` (0 to 255) | int |
+//! | | `IP_HDRINCL` (raw sockets) | int, 0 or not |
 //! | `IPPROTO_TCP` (streams) | `TCP_NODELAY TCP_STDURG` | int, 0 or not |
 //! | | `TCP_MAXSEG` (64 to 65,495; to get: what is used), `TCP_MAXRT` (s), `TCP_KEEPALIVE`, `TM_TCP_KEEPALIVE_INTV` (s), `TM_TCP_KEEPALIVE_CNT`, `TM_TCP_FINWT2TIME` (s), `TM_TCP_DELAY_ACK` (0 to 499 ms) | int |
 //! | | `TM_TCP_SEL_ACK TM_TCP_WND_SCALE TM_TCP_TS TM_TCP_SLOW_START` | int: 1; 0 is `TM_EOPNOTSUPP` |
 //! | `SOL_SOCKET`, `IPPROTO_TCP` | those of [`HINTS`](super::settings::HINTS) | int: kept, without effect |
 //!
-//! Multicast options: `TM_EOPNOTSUPP` in this version. All others, and those of `IPPROTO_TCP` on datagram sockets: `TM_ENOPROTOOPT`. Null pointers: `TM_EFAULT`; a length or value out of range: `TM_EINVAL`.
+//! Multicast options: `TM_EOPNOTSUPP` in this version. All others, those of `IPPROTO_TCP` on datagram sockets, and `IP_HDRINCL` on sockets that are not raw: `TM_ENOPROTOOPT`. Null pointers: `TM_EFAULT`; a length or value out of range: `TM_EINVAL`.
 
 use super::{
+    datagrams::DatagramHandle,
     error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED},
     face::Face,
     numbers as n,
@@ -70,7 +72,9 @@ pub(super) unsafe fn set(
         if length < size_of::<c_int>() as c_int {
             return Err(INVALID);
         }
-        if level == n::TM_IPPROTO_TCP && !face.is_stream(id)? {
+        let of_stream = level == n::TM_IPPROTO_TCP;
+        let of_raw = (level, option) == (n::TM_IPPROTO_IP, n::TM_IP_HDRINCL);
+        if of_stream && !face.is_stream(id)? || of_raw && face.with_socket(id, |socket| socket.raw.is_none())? {
             return Err(NO_OPTION);
         }
         // SAFETY: as many bytes are there by the caller's promise.
@@ -103,6 +107,7 @@ fn set_int(options: &mut Options, level: c_int, option: c_int, value: c_int) -> 
             options.ttl = u8::try_from(value).ok().filter(|&ttl| ttl > 0).ok_or(INVALID)?;
         }
         (n::TM_IPPROTO_IP, n::TM_IP_TOS) => options.tos = u8::try_from(value).map_err(|_| INVALID)?,
+        (n::TM_IPPROTO_IP, n::TM_IP_HDRINCL) => options.header_included = value != 0,
         (n::TM_IPPROTO_TCP, n::TM_TCP_NODELAY) => options.nodelay = value != 0,
         (n::TM_IPPROTO_TCP, n::TM_TCP_STDURG) => options.standard_urgent_pointer = value != 0,
         (n::TM_IPPROTO_TCP, n::TM_TCP_MAXSEG) => {
@@ -212,7 +217,7 @@ pub(super) unsafe fn get(
 fn get_int(face: &Face, id: SocketId, options: &Options, level: c_int, option: c_int) -> Outcome<c_int> {
     let size = |size: usize| c_int::try_from(size).unwrap_or(c_int::MAX);
     let seconds = |time: Duration| c_int::try_from(time.as_secs()).unwrap_or(c_int::MAX);
-    let stream = face.is_stream(id)?;
+    let (stream, raw) = (face.is_stream(id)?, face.with_socket(id, |socket| socket.raw.is_some())?);
     if level == n::TM_IPPROTO_TCP && !stream {
         return Err(NO_OPTION);
     }
@@ -232,18 +237,20 @@ fn get_int(face: &Face, id: SocketId, options: &Options, level: c_int, option: c
         (n::TM_SOL_SOCKET, n::TM_SO_RCVBUF) => size(options.rx_limits.bytes),
         (n::TM_SOL_SOCKET, n::TM_SO_RCV_DGRAMS) => size(options.rx_limits.frames),
         (n::TM_SOL_SOCKET, n::TM_SO_TYPE) if stream => n::TM_SOCK_STREAM,
+        (n::TM_SOL_SOCKET, n::TM_SO_TYPE) if raw => n::TM_SOCK_RAW,
         (n::TM_SOL_SOCKET, n::TM_SO_TYPE) => n::TM_SOCK_DGRAM,
         (n::TM_SOL_SOCKET, n::TM_SO_ERROR) if stream => {
             let error = face.on_connection(id, |stream, _, stack| Ok(stream.take_error(stack)));
             error.ok().flatten().map_or(n::TM_ENOERROR, |code| code.0)
         }
         (n::TM_SOL_SOCKET, n::TM_SO_ERROR) => {
-            let udp = face.with_socket(id, |socket| socket.udp)?;
-            let take = |udp| face.with_stack(|stack| stack.udp_socket_mut(udp).and_then(|socket| socket.take_error()));
-            udp.map(take).transpose()?.flatten().map_or(n::TM_ENOERROR, |error| pending_code(error).0)
+            let datagram = face.with_socket(id, |socket| socket.datagram)?;
+            let take = |datagram: DatagramHandle| face.with_stack(|stack| datagram.take_error(stack));
+            datagram.map(take).transpose()?.flatten().map_or(n::TM_ENOERROR, |error| pending_code(error).0)
         }
         (n::TM_IPPROTO_IP, n::TM_IP_TTL) => options.ttl.into(),
         (n::TM_IPPROTO_IP, n::TM_IP_TOS) => options.tos.into(),
+        (n::TM_IPPROTO_IP, n::TM_IP_HDRINCL) if raw => options.header_included.into(),
         (n::TM_IPPROTO_TCP, n::TM_TCP_NODELAY) => options.nodelay.into(),
         (n::TM_IPPROTO_TCP, n::TM_TCP_STDURG) => options.standard_urgent_pointer.into(),
         (n::TM_IPPROTO_TCP, n::TM_TCP_MAXSEG) => {

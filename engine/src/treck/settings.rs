@@ -36,6 +36,8 @@ pub(super) struct Options {
     pub(super) ttl: u8,
     pub(super) tos: u8,
     pub(super) broadcast: bool,
+    /// `IP_HDRINCL`, of raw sockets.
+    pub(super) header_included: bool,
     pub(super) dont_route: bool,
     pub(super) reuse_address: bool,
     pub(super) rx_limits: RxLimits,
@@ -76,6 +78,7 @@ impl Options {
             ttl: 64,
             tos: 0,
             broadcast: false,
+            header_included: false,
             dont_route: false,
             reuse_address: false,
             rx_limits: RxLimits::default(),

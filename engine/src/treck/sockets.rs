@@ -1,6 +1,7 @@
-//! Descriptors, and what can be done with the UDP sockets behind them (streams: `stream`). The calls of the header are in `bsd`, `transfer` and `zero_copy`.
+//! Descriptors, and what can be done with the datagram sockets behind them (streams: `stream`). The calls of the header are in `bsd`, `transfer` and `zero_copy`.
 
 use super::{
+    datagrams::DatagramHandle,
     error::{BAD_SOCKET, Code, HOST_UNREACHABLE, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK, note},
     events::Watch,
     face::{Face, Patience},
@@ -11,9 +12,8 @@ use super::{
 use crate::{
     buf::{RxBuf, TxBuf},
     socket::{Datagram, SendError},
-    stack::{Stack, UdpHandle},
+    stack::Stack,
     time::Duration,
-    wire::udp::PAYLOAD_BYTES_MAX,
 };
 use std::{
     collections::BTreeMap,
@@ -27,8 +27,10 @@ pub(super) const SOCKETS_MAX: usize = 65_535;
 /// A socket as its descriptor knows it.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Set once it is bound.
-    pub(super) udp: Option<UdpHandle>,
+    /// Set once a UDP socket is bound, and once there is a stack for a raw one.
+    pub(super) datagram: Option<DatagramHandle>,
+    /// It is a raw socket, of this protocol.
+    pub(super) raw: Option<u8>,
     /// Bound before there was a stack; asked of the stack when the first interface is opened.
     recorded: Option<SocketAddrV4>,
     /// It is a stream, and none of the other fields' sockets.
@@ -45,7 +47,8 @@ pub(super) struct Socket {
 impl Socket {
     fn new(phase: Option<Phase>) -> Self {
         Self {
-            udp: None,
+            datagram: None,
+            raw: None,
             recorded: None,
             stream: phase.map(|phase| Box::new(Stream::new(phase))),
             watch: None,
@@ -95,8 +98,8 @@ pub(super) struct Later<'a> {
 pub(super) struct SocketTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Whose an engine's UDP socket is.
-    udp: BTreeMap<u64, SocketId>,
+    /// Whose an engine's datagram socket is.
+    owners: BTreeMap<DatagramHandle, SocketId>,
 }
 
 impl SocketId {
@@ -125,7 +128,7 @@ pub(super) struct SocketId {
 
 impl SocketTable {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), udp: BTreeMap::new() }
+        Self { slots: Vec::new(), free: Vec::new(), owners: BTreeMap::new() }
     }
 
     fn find(&self, sd: c_int) -> Option<SocketId> {
@@ -141,9 +144,13 @@ impl SocketTable {
         self.slots.iter().enumerate().filter(|(_, slot)| is_stream(slot)).map(at).collect()
     }
 
-    /// The socket that has an engine's UDP socket.
-    pub(super) fn of_udp(&self, udp: UdpHandle) -> Option<SocketId> {
-        self.udp.get(&udp.to_bits()).copied()
+    /// The socket that has an engine's datagram socket.
+    pub(super) fn owner(&self, datagram: DatagramHandle) -> Option<SocketId> {
+        self.owners.get(&datagram).copied()
+    }
+
+    pub(super) fn own(&mut self, datagram: DatagramHandle, id: SocketId) {
+        self.owners.insert(datagram, id);
     }
 
     fn slot(&mut self, id: SocketId) -> Option<&mut Slot> {
@@ -198,10 +205,10 @@ impl Face {
 
     /// Closes a datagram socket: what it had received is freed, whoever waits on it gets `TM_EBADF`.
     pub(super) fn close_datagram(&self, id: SocketId) -> Outcome<()> {
-        let udp = self.with_socket(id, |socket| socket.udp)?;
-        if let Some(udp) = udp {
-            self.with_stack(|stack| stack.udp_close(udp))?;
-            self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.udp.remove(&udp.to_bits());
+        let datagram = self.with_socket(id, |socket| socket.datagram)?;
+        if let Some(datagram) = datagram {
+            self.with_stack(|stack| datagram.close(stack))?;
+            self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.owners.remove(&datagram);
         }
         self.free_socket(id)
     }
@@ -223,16 +230,19 @@ impl Face {
         if self.is_stream(id)? {
             return self.bind_stream(id, local);
         }
+        if self.with_socket(id, |socket| socket.raw.is_some())? {
+            return self.bind_raw(id, *local.ip());
+        }
         let (bound, options) =
-            self.with_socket(id, |socket| (socket.udp.is_some() || socket.recorded.is_some(), socket.options))?;
+            self.with_socket(id, |socket| (socket.datagram.is_some() || socket.recorded.is_some(), socket.options))?;
         if bound {
             return Err(INVALID);
         }
         match self.with_stack(|stack| open_udp(stack, local, options)) {
             Ok(udp) => {
                 let udp = udp?;
-                self.with_socket(id, |socket| socket.udp = Some(udp))?;
-                self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.udp.insert(udp.to_bits(), id);
+                self.with_socket(id, |socket| socket.datagram = Some(udp))?;
+                self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.own(udp, id);
                 Ok(())
             }
             // No interface yet: the port is promised, an address cannot be.
@@ -259,48 +269,58 @@ impl Face {
     pub(super) fn bind_recorded(&self) {
         let Ok(mut sockets) = self.sockets.try_borrow_mut() else { return };
         for fixed in [true, false] {
-            let SocketTable { slots, udp: owners, .. } = &mut *sockets;
+            let SocketTable { slots, owners, .. } = &mut *sockets;
             for (index, slot) in slots.iter_mut().enumerate() {
                 let id = SocketId { index: index as u32, generation: slot.generation };
                 let Some(socket) = slot.socket.as_mut() else { continue };
                 let Some(local) = socket.recorded.filter(|local| (local.port() != 0) == fixed) else { continue };
                 match self.with_stack(|stack| open_udp(stack, local, socket.options)) {
                     Ok(Ok(udp)) => {
-                        socket.udp = Some(udp);
-                        owners.insert(udp.to_bits(), id);
+                        socket.datagram = Some(udp);
+                        owners.insert(udp, id);
                     }
                     Ok(Err(code)) | Err(code) => socket.last_error = code.0,
                 }
                 socket.recorded = None;
             }
         }
+        let raw = |(index, slot): (usize, &Slot)| {
+            let protocol = slot.socket.as_ref()?.raw?;
+            Some((SocketId { index: index as u32, generation: slot.generation }, protocol))
+        };
+        let promised: Vec<_> = sockets.slots.iter().enumerate().filter_map(raw).collect();
         drop(sockets);
+        for (id, protocol) in promised {
+            if let Err(code) = self.open_raw(id, protocol) {
+                let _ = self.with_socket(id, |socket| socket.last_error = code.0);
+            }
+        }
         self.listen_promised();
     }
 
     /// The stack's socket; one that was not bound is bound to an unused port.
-    fn bound(&self, id: SocketId) -> Outcome<UdpHandle> {
-        if let Some(udp) = self.with_socket(id, |socket| socket.udp)? {
-            return Ok(udp);
+    fn bound(&self, id: SocketId) -> Outcome<DatagramHandle> {
+        match self.with_socket(id, |socket| (socket.datagram, socket.raw))? {
+            (Some(datagram), _) => return Ok(datagram),
+            (None, Some(protocol)) => return self.open_raw(id, protocol),
+            (None, None) => {}
         }
         self.bind_socket(id, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
-        self.with_socket(id, |socket| socket.udp)?.ok_or(Code(n::TM_ENETDOWN))
+        self.with_socket(id, |socket| socket.datagram)?.ok_or(Code(n::TM_ENETDOWN))
     }
 
     /// Connects to `remote`, or to nobody.
     pub(super) fn connect_socket(&self, id: SocketId, remote: Option<SocketAddrV4>) -> Outcome<()> {
         let Some(remote) = remote else {
-            return match self.with_socket(id, |socket| socket.udp)? {
-                Some(udp) => Ok(self.with_stack(|stack| stack.udp_connect(udp, None))??),
+            return match self.with_socket(id, |socket| socket.datagram)? {
+                Some(datagram) => self.with_stack(|stack| datagram.connect(stack, None))?,
                 None => Ok(()),
             };
         };
-        if remote.port() == 0 || remote.ip().is_unspecified() {
-            return Err(Code(n::TM_EADDRNOTAVAIL));
-        }
+        let remote = self.checked_destination(id, remote)?;
         self.with_stack(|_| ()).map_err(no_network)?;
-        let udp = self.bound(id)?;
-        Ok(self.with_stack(|stack| stack.udp_connect(udp, Some(remote)))??)
+        let datagram = self.bound(id)?;
+        self.with_stack(|stack| datagram.connect(stack, Some(remote)))?
     }
 
     /// (local, remote) endpoints.
@@ -312,11 +332,10 @@ impl Face {
             };
         }
         let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let (udp, recorded) = self.with_socket(id, |socket| (socket.udp, socket.recorded))?;
-        let Some(udp) = udp else { return Ok((recorded.unwrap_or(nowhere), None)) };
+        let (datagram, recorded) = self.with_socket(id, |socket| (socket.datagram, socket.recorded))?;
+        let Some(datagram) = datagram else { return Ok((recorded.unwrap_or(nowhere), None)) };
         self.with_stack(|stack| {
-            let socket = stack.udp_socket(udp).ok_or(BAD_SOCKET)?;
-            let (local, remote) = (socket.local, socket.remote);
+            let (local, remote) = datagram.endpoints(stack)?;
             let source =
                 remote.filter(|_| local.ip().is_unspecified()).and_then(|remote| stack.source_for(*remote.ip()));
             Ok((SocketAddrV4::new(source.unwrap_or(*local.ip()), local.port()), remote))
@@ -325,8 +344,8 @@ impl Face {
 
     /// Hands new options to the stack's socket.
     pub(super) fn apply_options(&self, id: SocketId) -> Outcome<()> {
-        let (udp, phase, options) = self.with_socket(id, |socket| {
-            (socket.udp, socket.stream.as_deref().map(|stream| stream.phase), socket.options)
+        let (datagram, phase, options) = self.with_socket(id, |socket| {
+            (socket.datagram, socket.stream.as_deref().map(|stream| stream.phase), socket.options)
         })?;
         match phase {
             Some(Phase::Listening(handle)) => {
@@ -337,8 +356,8 @@ impl Face {
             }
             _ => {}
         }
-        match udp {
-            Some(udp) => self.with_stack(|stack| apply(stack, udp, options)),
+        match datagram {
+            Some(datagram) => self.with_stack(|stack| datagram.apply(stack, options)),
             None => Ok(()),
         }
     }
@@ -357,22 +376,22 @@ impl Face {
         if shut {
             return Err(Code(n::TM_ESHUTDOWN));
         }
-        let udp = match (self.with_socket(id, |socket| socket.udp)?, to) {
-            (Some(udp), _) => udp,
+        let datagram = match (self.with_socket(id, |socket| socket.datagram)?, to) {
+            (Some(datagram), _) => datagram,
             (None, Some(_)) => self.bound(id).map_err(no_network)?,
             (None, None) => return Err(Code(n::TM_ENOTCONN)),
         };
         let at_once = self.sends_at_once(patience);
         let now = (at_once || self.has_old_time()).then(|| self.now());
         let dont_route = options.dont_route || flags & n::TM_MSG_DONTROUTE != 0;
-        let bytes_max =
-            if patience == Patience::None { options.tx_bytes_max.min(PAYLOAD_BYTES_MAX) } else { PAYLOAD_BYTES_MAX };
+        let longest = self.datagram_bytes_max(id)?;
+        let bytes_max = if patience == Patience::None { options.tx_bytes_max.min(longest) } else { longest };
         let mut attempt = || {
             self.with_stack(|stack| {
                 if let Some(now) = now {
                     stack.set_now(now);
                 }
-                send_udp(stack, udp, buf, later, to, dont_route, bytes_max)
+                send_datagram(stack, datagram, buf, later, to, dont_route, bytes_max)
             })
             .map_err(no_network)?
         };
@@ -404,21 +423,18 @@ impl Face {
         to: &mut [&mut [u8]],
         peek: bool,
     ) -> Outcome<(usize, Option<SocketAddrV4>)> {
-        let (shut, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.udp))?;
+        let (shut, datagram) = self.with_socket(id, |socket| (socket.shut_rd, socket.datagram))?;
         if shut {
             return Ok((0, None));
         }
-        let udp = udp.ok_or(WOULD_BLOCK)?;
+        let datagram = datagram.ok_or(WOULD_BLOCK)?;
         self.with_stack(|stack| {
             let copied = if peek {
-                stack
-                    .udp_socket(udp)
-                    .and_then(|socket| socket.peek())
-                    .map(|first| (copy_to_parts(&first.buf, to), first.from))
+                datagram.peek(stack).map(|first| (copy_to_parts(&first.buf, to), first.from))
             } else {
-                stack.udp_recv(udp).map(|first| (copy_to_parts(&first.buf, to), first.from))
+                datagram.recv(stack).map(|first| (copy_to_parts(&first.buf, to), first.from))
             };
-            let (bytes, from) = copied.ok_or_else(|| nothing_received(stack, udp))?;
+            let (bytes, from) = copied.ok_or_else(|| nothing_received(stack, datagram))?;
             stack.counters.bytes_copied_rx += bytes as u64;
             Ok((bytes, Some(from)))
         })?
@@ -432,16 +448,15 @@ impl Face {
         peek: bool,
         scattered: bool,
     ) -> Outcome<Option<(TxBuf, SocketAddrV4)>> {
-        let (shut, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.udp))?;
+        let (shut, datagram) = self.with_socket(id, |socket| (socket.shut_rd, socket.datagram))?;
         if shut {
             return Ok(None);
         }
-        let udp = udp.ok_or(WOULD_BLOCK)?;
+        let datagram = datagram.ok_or(WOULD_BLOCK)?;
         self.with_stack(|stack| {
-            let first = stack.udp_socket(udp).and_then(|socket| socket.peek());
-            let Some(first) = first else { return Err(nothing_received(stack, udp)) };
+            let Some(first) = datagram.peek(stack) else { return Err(nothing_received(stack, datagram)) };
             if !peek && (scattered || !first.buf.is_chain()) {
-                let Some(Datagram { mut buf, from, .. }) = stack.udp_recv(udp) else { return Err(WOULD_BLOCK) };
+                let Some(Datagram { mut buf, from, .. }) = datagram.recv(stack) else { return Err(WOULD_BLOCK) };
                 buf.cut(bytes_max);
                 return Ok(Some((buf.into_tx(), from)));
             }
@@ -451,7 +466,7 @@ impl Face {
             first.buf.copy_to(0, copy.as_mut_slice());
             stack.counters.bytes_copied_rx += bytes as u64;
             if !peek {
-                drop(stack.udp_recv(udp));
+                drop(datagram.recv(stack));
             }
             Ok(Some((copy, from)))
         })?
@@ -462,14 +477,14 @@ impl Face {
         if self.is_stream(id)? {
             return self.stream_readiness(id);
         }
-        let (shut_rd, shut_wr, udp) = self.with_socket(id, |socket| (socket.shut_rd, socket.shut_wr, socket.udp))?;
-        let Some(udp) = udp else { return Ok([shut_rd, true, false]) };
+        let (shut_rd, shut_wr, datagram) =
+            self.with_socket(id, |socket| (socket.shut_rd, socket.shut_wr, socket.datagram))?;
+        let Some(datagram) = datagram else { return Ok([shut_rd, true, false]) };
         self.with_stack(|stack| {
             let room = stack.interfaces().len();
             let may_send = (0..room).all(|at| stack.egress(crate::proto::IfaceId(at as u8)).room() > 0);
-            let Some(socket) = stack.udp_socket(udp) else { return [true, true, false] };
-            let failed = socket.has_error();
-            [shut_rd || socket.is_readable() || failed, shut_wr || may_send || failed, false]
+            let (readable, failed) = (datagram.queued(stack).0 > 0, datagram.has_error(stack));
+            [shut_rd || readable || failed, shut_wr || may_send || failed, false]
         })
     }
 }
@@ -479,17 +494,10 @@ pub(super) fn no_network(code: Code) -> Code {
     if code == Code(n::TM_ENETDOWN) { HOST_UNREACHABLE } else { code }
 }
 
-fn open_udp(stack: &mut Stack, local: SocketAddrV4, options: Options) -> Outcome<UdpHandle> {
-    let udp = stack.udp_bind(local)?;
-    apply(stack, udp, options);
+fn open_udp(stack: &mut Stack, local: SocketAddrV4, options: Options) -> Outcome<DatagramHandle> {
+    let udp = DatagramHandle::Udp(stack.udp_bind(local)?);
+    udp.apply(stack, options);
     Ok(udp)
-}
-
-fn apply(stack: &mut Stack, udp: UdpHandle, options: Options) {
-    if let Some(socket) = stack.udp_socket_mut(udp) {
-        (socket.ttl, socket.tos, socket.broadcast) = (options.ttl, options.tos, options.broadcast);
-        socket.set_limits(options.rx_limits);
-    }
 }
 
 fn copy_to_parts(buf: &RxBuf, to: &mut [&mut [u8]]) -> usize {
@@ -500,9 +508,8 @@ fn copy_to_parts(buf: &RxBuf, to: &mut [&mut [u8]]) -> usize {
     done
 }
 
-fn nothing_received(stack: &mut Stack, udp: UdpHandle) -> Code {
-    let error = stack.udp_socket_mut(udp).and_then(|socket| socket.take_error());
-    error.map_or(WOULD_BLOCK, pending_code)
+fn nothing_received(stack: &mut Stack, datagram: DatagramHandle) -> Code {
+    datagram.take_error(stack).map_or(WOULD_BLOCK, pending_code)
 }
 
 /// The code for what the network reported.
@@ -515,23 +522,22 @@ pub(super) fn pending_code(error: crate::proto::udp::PendingError) -> Code {
 }
 
 /// In the order of TRECK's table: not connected, reported errors, no route, too long, no room.
-fn send_udp(
+fn send_datagram(
     stack: &mut Stack,
-    udp: UdpHandle,
+    datagram: DatagramHandle,
     buf: &mut Option<TxBuf>,
     later: Option<Later<'_>>,
     to: Option<SocketAddrV4>,
     dont_route: bool,
     bytes_max: usize,
 ) -> Outcome<()> {
-    let socket = stack.udp_socket_mut(udp).ok_or(BAD_SOCKET)?;
-    let to = match (to, socket.remote) {
+    let to = match (to, datagram.endpoints(stack)?.1) {
         (Some(_), Some(_)) => return Err(Code(n::TM_EISCONN)),
         (Some(to), None) => to,
         (None, Some(remote)) => remote,
         (None, None) => return Err(Code(n::TM_ENOTCONN)),
     };
-    if let Some(error) = socket.take_error() {
+    if let Some(error) = datagram.take_error(stack) {
         return Err(pending_code(error));
     }
     if dont_route && stack.routes().lookup(*to.ip()).is_some_and(|route| route.next_hop.is_some()) {
@@ -549,7 +555,7 @@ fn send_udp(
         (None, Some(later)) => (later.copy)(stack)?,
         (None, None) => return Err(NO_BUFFERS),
     };
-    match stack.udp_send_to(udp, taken, to) {
+    match datagram.send_to(stack, taken, to) {
         Ok(()) => Ok(()),
         Err(SendError::WouldBlock(back)) => {
             *buf = Some(back);

@@ -10,7 +10,7 @@ use super::{
     types::{tfSockaddr, write_address},
     zero_copy::destination,
 };
-use crate::{buf::TxBuf, stack::Stack, wire::udp::PAYLOAD_BYTES_MAX};
+use crate::{buf::TxBuf, stack::Stack, wire::ipv4::TOTAL_BYTES_MAX};
 use smallvec::SmallVec;
 use std::{
     ffi::{c_int, c_void},
@@ -122,7 +122,7 @@ unsafe fn send(
         if flags & !(n::TM_MSG_DONTWAIT | n::TM_MSG_DONTROUTE | n::TM_MSG_OOB) != 0 {
             return Err(INVALID);
         }
-        let to = to()?;
+        let to = to()?.map(|to| face.checked_destination(id, to)).transpose()?;
         let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
         let total = total_of(&parts);
         if stream {
@@ -328,7 +328,7 @@ unsafe fn recv(
         let (bytes, sender) = wait_for(face, patience, |face| {
             // A datagram is no longer than this: an application that says INT_MAX need not have it. As many bytes as are told are the caller's promise.
             // SAFETY: nobody else uses them during the call; these slices end before the attempt does.
-            let to = parts.iter().map(|&part| unsafe { slice_mut_of(part, 0, PAYLOAD_BYTES_MAX) });
+            let to = parts.iter().map(|&part| unsafe { slice_mut_of(part, 0, TOTAL_BYTES_MAX) });
             face.recv_copy(id, &mut to.collect::<SmallVec<[&mut [u8]; 4]>>(), peek)
         })?;
         if let (Some((from, from_length)), Some(sender)) = (from, sender) {

@@ -127,7 +127,7 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
     send(sd, h, length, flags, || unsafe { destination(to, toLength) }, SEND_FLAGS & !n::TM_MSG_OOB)
 }
 
-/// Reads a destination; null is none.
+/// Reads a destination; null is none. Whether the socket can have it is for [`Face::checked_destination`] to say.
 ///
 /// # Safety
 /// `to` is null or points to `to_length` bytes.
@@ -137,7 +137,6 @@ pub(super) unsafe fn destination(to: *const tfSockaddr, to_length: c_int) -> Out
     }
     // SAFETY: the caller's promise.
     match unsafe { read_address(to, to_length) }? {
-        AddressArg::V4(to) if to.port() == 0 || to.ip().is_unspecified() => Err(Code(n::TM_EADDRNOTAVAIL)),
         AddressArg::V4(to) => Ok(Some(to)),
         AddressArg::Unspecified => Err(Code(n::TM_EAFNOSUPPORT)),
     }
@@ -239,6 +238,9 @@ fn send_taken(
         (None, _) => {}
     }
     if !stream {
+        if let Some(buf) = buf {
+            face.check_written_header(id, buf)?;
+        }
         return wait_for(face, patience, |face| face.send_buffer(id, buf, None, to, flags, patience));
     }
     let urgent = flags & n::TM_MSG_OOB != 0;
@@ -260,7 +262,7 @@ pub(super) fn may_send(
     if flags & !flags_known != 0 || flags & out_of_place != 0 {
         return Err(INVALID);
     }
-    let to = to()?;
+    let to = to()?.map(|to| face.checked_destination(id, to)).transpose()?;
     if stream && to.is_some() {
         let connected = face.endpoints(id)?.1.is_some();
         return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));

@@ -171,6 +171,11 @@ static inline void wire_udp(unsigned from_port, unsigned to_port, const void *pa
 #define WIRE_TCP(ip)
 #endif
 
+/* What the peer does with protocols other than TCP and UDP. */
+#ifndef WIRE_OTHER
+#define WIRE_OTHER(ip, length)
+#endif
+
 static inline void wire_take(const unsigned char *frame, int length)
 {
     const unsigned char *ip = frame + 14, *udp;
@@ -192,6 +197,10 @@ static inline void wire_take(const unsigned char *frame, int length)
     }
     if (length >= 54 && get16(frame + 12) == 0x0800 && ip[9] == 6) {
         WIRE_TCP(ip);
+        return;
+    }
+    if (length >= 34 && get16(frame + 12) == 0x0800 && ip[9] != 6 && ip[9] != 17) {
+        WIRE_OTHER(ip, length - 14);
         return;
     }
     if (length < 42 || get16(frame + 12) != 0x0800 || ip[9] != 17)
