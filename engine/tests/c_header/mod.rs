@@ -14,8 +14,11 @@ pub(crate) fn engine() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The header with the one that it includes.
 fn header_text() -> String {
-    fs::read_to_string(engine().join("include/trsocket.h")).expect("the header")
+    ["trsocket.h", "trsocket_bsd.h"]
+        .map(|name| fs::read_to_string(engine().join("include").join(name)).expect("the header"))
+        .join("\n")
 }
 
 /// The compilers, and where the library is.
