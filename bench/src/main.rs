@@ -41,6 +41,8 @@ enum Command {
     MemTcp(mem::tcp::MemTcpArgs),
     /// Memory of idle TCP connections
     MemTcpIdle(mem::tcp::idle::IdleArgs),
+    /// Cost of the C face's `tfZeroCopySend`
+    CSend(mem::c_send::CSendArgs),
     /// Base line: an echo server on the kernel's UDP sockets
     KernelUdpEcho(kernel_udp::KernelUdpArgs),
     /// Base line: UDP echo and TCP on smoltcp over an AF_PACKET socket
@@ -71,6 +73,7 @@ fn main() -> Result<()> {
         Command::Mem(args) => mem::run(&args),
         Command::MemTcp(args) => mem::tcp::run(&args),
         Command::MemTcpIdle(args) => mem::tcp::idle::run(&args),
+        Command::CSend(args) => mem::c_send::run(&args),
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
         Command::SmoltcpServer(args) => smoltcp_wire::run_server(&args),
         Command::SmoltcpTcpBulk(args) => smoltcp_wire::run_bulk(&args),

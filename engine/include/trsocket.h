@@ -51,8 +51,9 @@
  * with a user driver, at once. Calls from several threads take turns; a sleeping one lets the others in.
  *
  * TO RUN IT, THREADED. After tfStartWorkers(1) a thread of the library's, the worker, turns the loop, and any thread may call any socket,
- * several one socket too. The worker runs on the last core that the process may use, takes no signals, spins while there is something
- * to do and 50 us beyond, then sleeps until a frame, a timer or a call comes. Callbacks and the drivers' send, recv and freeRecv run on it, while
+ * several one socket too. The worker runs on the last core that the thread that started it may use (pin that thread later, if at all), takes
+ * no signals, spins while there is something to do and 50 us beyond, then sleeps until a frame, a timer or a call comes; where there is one core
+ * only, it does not spin. Callbacks and the drivers' send, recv and freeRecv run on it, while
  * other threads' calls wait; open, close and getPhysAddr run in the thread that opens or closes. A blocking call sleeps until the worker has done
  * something, or its time is over; tfClose wakes who waits on the socket with TM_EBADF. What is sent leaves with the worker's next turn: a send makes no
  * system call while the worker spins. tfPoll, tfRecvInterface, tfCheckReceiveInterface and tfTimerExecute do nothing then. A

@@ -7,7 +7,7 @@ use super::{
     report::{Better, Measured, Rounds},
 };
 use crate::{
-    mem::{Collect, MemSystem, Work, instructions_each, tcp},
+    mem::{Collect, MemSystem, Work, c_send, instructions_each, tcp},
     stop::StopFlag,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -32,7 +32,10 @@ pub(super) struct Case {
     unit: &'static str,
     better: Better,
     instructions_unit: &'static str,
-    collect: Collect,
+    /// What callgrind counts; nothing with several threads, which it lets take turns.
+    collect: Option<Collect>,
+    /// The generator's core, not the systems'.
+    beside_worker: bool,
 }
 
 /// What is missing for such a suite.
@@ -46,7 +49,7 @@ pub(super) fn check(plan: &Plan, cases: &[Case]) -> Result<()> {
 
 /// How many steps [`run`] has.
 pub(super) fn steps(plan: &Plan, cases: &[Case]) -> u64 {
-    cases.iter().map(|case| ((plan.rounds + 1) * case.systems.len()) as u64).sum()
+    cases.iter().map(|case| ((plan.rounds + usize::from(case.collect.is_some())) * case.systems.len()) as u64).sum()
 }
 
 /// All of them, one after the other.
@@ -93,7 +96,8 @@ pub(super) fn udp(plan: &Plan) -> Vec<Case> {
         unit: "ns/packet",
         better: Better::Lower,
         instructions_unit: "instructions/packet",
-        collect: Collect::Batch,
+        collect: Some(Collect::Batch),
+        beside_worker: false,
     };
     Work::value_variants().iter().flat_map(|&work| SIZES.map(|size| case(work, size))).collect()
 }
@@ -114,12 +118,36 @@ pub(super) fn tcp(plan: &Plan) -> Vec<Case> {
             unit,
             better,
             instructions_unit: "instructions/segment",
-            collect: if work == tcp::Work::Ack { Collect::Acks } else { Collect::Batch },
+            collect: Some(if work == tcp::Work::Ack { Collect::Acks } else { Collect::Batch }),
+            beside_worker: false,
         }
     };
     let checksums = tcp::Checksum::value_variants();
     let works = tcp::Work::value_variants().iter();
     works.flat_map(|&work| checksums.iter().map(move |&checksum| case(work, checksum))).collect()
+}
+
+/// The suite `c-send`.
+pub(super) fn c_send(plan: &Plan) -> Vec<Case> {
+    let case = |scenario: &str, from: c_send::From, gap_ns: u64| {
+        let systems = c_send::CallSystem::value_variants().iter().filter(|system| system.does(from));
+        Case {
+            scenario: scenario.into(),
+            systems: wanted(plan, systems.map(|system| system.name())),
+            arguments: strings(&["c-send", "--from", from.name(), "--gap-ns", &gap_ns.to_string(), "--packets"]),
+            unit: "ns/send",
+            better: Better::Lower,
+            instructions_unit: "instructions/send",
+            collect: (from != c_send::From::Thread).then_some(Collect::Batch),
+            beside_worker: from == c_send::From::Thread,
+        }
+    };
+    vec![
+        case("callback", c_send::From::Callback, 0),
+        case("polled, with the driver's part", c_send::From::Polled, 0),
+        case("another thread, one after the other", c_send::From::Thread, 0),
+        case("another thread, every 5 us", c_send::From::Thread, 5_000),
+    ]
 }
 
 fn wanted(plan: &Plan, systems: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
@@ -132,7 +160,7 @@ fn strings(arguments: &[&str]) -> Vec<String> {
 
 impl Case {
     /// All rounds: by the clock and by callgrind.
-    fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag, progress: &Progress) -> Result<[Rounds; 2]> {
+    fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag, progress: &Progress) -> Result<Vec<Rounds>> {
         let empty = |unit, better| Rounds {
             suite: suite.into(),
             scenario: self.scenario.clone(),
@@ -155,13 +183,14 @@ impl Case {
             }
         }
         // Counted once: the count is the same each time.
+        let Some(collect) = self.collect else { return Ok(vec![times]) };
         for (&system, Measured { values, .. }) in self.systems.iter().zip(&mut instructions.systems) {
             progress.begin(format!("{suite} {} {system}, instructions", self.scenario));
-            let count = instructions_each(self.collect, &self.arguments_for(system));
+            let count = instructions_each(collect, &self.arguments_for(system));
             values.push(count.with_context(|| self.scenario.clone())?);
             progress.done("");
         }
-        Ok([times, instructions])
+        Ok(vec![times, instructions])
     }
 
     fn arguments_for(&self, system: &str) -> Vec<String> {
@@ -174,7 +203,8 @@ impl Case {
         let mut command = Command::new(std::env::current_exe()?);
         let packets = (plan.seconds * PACKETS_PER_SECOND) as usize;
         command.args(self.arguments_for(system)).arg(packets.to_string());
-        command.args(["--core", &plan.cores.dut.to_string()]);
+        let core = if self.beside_worker { plan.cores.generator } else { plan.cores.dut };
+        command.args(["--core", &core.to_string()]);
         let output = run_to_end(command, PATIENCE).with_context(|| system.to_owned())?;
         let before = output.split_once(&format!(" {}", self.unit)).map(|(before, _)| before);
         let figure = before.and_then(|text| text.split_whitespace().last()?.parse().ok());

@@ -41,6 +41,8 @@ enum Suite {
     Mem,
     /// TCP without a kernel, on one core: throughput, time and instructions a segment
     MemTcp,
+    /// The C face's send beside the Rust call, and from another thread
+    CSend,
     /// One TCP connection, as many bytes as go
     TcpBulk,
     /// Requests and their answers over lasting TCP connections
@@ -58,6 +60,7 @@ impl Suite {
             Self::UdpEcho => "udp-echo",
             Self::Mem => "mem",
             Self::MemTcp => "mem-tcp",
+            Self::CSend => "c-send",
             Self::TcpBulk => "tcp-bulk",
             Self::TcpRr => "tcp-rr",
             Self::TcpCrr => "tcp-crr",
@@ -71,6 +74,7 @@ impl Suite {
             Self::UdpEcho => How::Veth(veth::contest(plan, Answer::Echo)),
             Self::Mem => How::InMemory(in_memory::udp(plan)),
             Self::MemTcp => How::InMemory(in_memory::tcp(plan)),
+            Self::CSend => How::InMemory(in_memory::c_send(plan)),
             Self::TcpBulk => How::Veth(tcp::bulk(plan)),
             Self::TcpRr => How::Veth(tcp::requests(plan)),
             Self::TcpCrr => How::Veth(tcp::connections(plan)),
@@ -84,7 +88,7 @@ impl Suite {
 enum How {
     /// On a veth pair between two namespaces.
     Veth(Contest),
-    /// On one core without a kernel.
+    /// Without a kernel, on one core unless a scenario says otherwise.
     InMemory(Vec<Case>),
 }
 

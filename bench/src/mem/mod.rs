@@ -3,6 +3,7 @@
 //! A batch of 64 packets is put where the stack will find it, then the stack and an application do their work, then what was sent is taken
 //! away. Only the middle part counts: by the clock for each batch, or by callgrind, which is told to collect inside [`work_of_a_batch`].
 
+pub(crate) mod c_send;
 mod callgrind;
 mod engine;
 mod smoltcp_device;
@@ -190,8 +191,8 @@ fn check_sent(subject: &mut dyn Subject, work: Work, payload_bytes: usize) -> Re
     Ok(out)
 }
 
-/// The peer asks for the stack's Ethernet address, so that the stack knows the peer's.
-fn introduce(subject: &mut dyn Subject, flow: Flow) -> Result<()> {
+/// The peer asks for the stack's Ethernet address: the stack will know the peer's.
+fn introduction(flow: Flow) -> Vec<u8> {
     let mut request = Vec::with_capacity(42);
     request.extend([0xff; 6]);
     request.extend(flow.source_mac.0);
@@ -200,7 +201,11 @@ fn introduce(subject: &mut dyn Subject, flow: Flow) -> Result<()> {
     request.extend(flow.source.ip().octets());
     request.extend([0; 6]);
     request.extend(flow.target.ip().octets());
-    ensure!(subject.inject(&request), "the device has no room for a frame");
+    request
+}
+
+fn introduce(subject: &mut dyn Subject, flow: Flow) -> Result<()> {
+    ensure!(subject.inject(&introduction(flow)), "the device has no room for a frame");
     subject.work();
     let mut answered = false;
     subject.drain(&mut |frame| answered |= frame.get(12..14) == Some(&[8, 6]) && frame.get(21) == Some(&2));

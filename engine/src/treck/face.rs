@@ -65,6 +65,8 @@ pub(super) struct Face {
     manual_ns: Cell<u64>,
     clock: Cell<Option<Clock>>,
     pub(super) turner: Cell<Turner>,
+    /// Another thread than the worker was inside since the worker's last whole turn.
+    pub(super) touched: Cell<bool>,
     /// What is sent goes to the driver at once: some interface's driver is the application's.
     eager: Cell<bool>,
     pub(super) pool: RefCell<Option<Pool>>,
@@ -84,6 +86,7 @@ static FACE: Gate<Face> = Gate::new(Face {
     manual_ns: Cell::new(0),
     clock: Cell::new(None),
     turner: Cell::new(Turner::Callers),
+    touched: Cell::new(false),
     eager: Cell::new(false),
     pool: RefCell::new(None),
     stack: RefCell::new(None),
@@ -99,10 +102,17 @@ pub(super) static BEDROOM: Bedroom = Bedroom::new();
 impl Guarded for Face {
     /// A worker that sleeps has something to do, perhaps.
     #[inline]
-    fn before_leaving(&self) {
-        if DOORBELL.sleeps() && !self.may_turn() {
-            DOORBELL.wake();
+    fn before_leaving(&self) -> bool {
+        if self.may_turn() {
+            return false;
         }
+        self.touched.set(true);
+        DOORBELL.sleeps()
+    }
+
+    #[cold]
+    fn after_leaving() {
+        DOORBELL.wake();
     }
 }
 
@@ -248,6 +258,24 @@ impl Face {
         worked
     }
 
+    /// After a turn that did nothing: when the next timer is due. `None` if a driver has yet to take what is to be sent: then turns go on.
+    pub(super) fn quiet_until(&self) -> Option<Option<Instant>> {
+        let waits = self.each_interface(|interface| {
+            let Some(id) = interface.id.get() else { return false };
+            self.with_stack(|stack| !stack.egress(id).is_empty()).unwrap_or(false)
+        });
+        (!waits).then(|| self.next_deadline())
+    }
+
+    /// Whether a turn would do anything, without touching what other threads' calls use: they would have to fetch it back from this core. After [`quiet_until`](Self::quiet_until), with what it
+    /// said.
+    pub(super) fn has_work(&self, quiet_until: Option<Instant>) -> bool {
+        let now = self.now();
+        self.touched.replace(false)
+            || quiet_until.is_some_and(|at| at <= now)
+            || self.each_interface(|interface| self.pull(interface, now))
+    }
+
     /// Takes what the port has received, to be handled later; true if anything waits.
     pub(super) fn pull(&self, interface: &Interface, now: Instant) -> bool {
         let Ok(mut received) = interface.received.try_borrow_mut() else { return false };
@@ -384,48 +412,54 @@ pub(super) fn within(face: &Inside, patience: Patience) -> Patience {
 /// # Errors
 /// What `attempt` says; `TM_EWOULDBLOCK` when patience is over, when the call was made by one of the application's functions that we called, or when the clock is
 /// manual and nothing is left to do until somebody moves it: nobody could.
+#[inline]
 pub(super) fn wait_for<R>(
     face: &mut Inside,
     patience: Patience,
     mut attempt: impl FnMut(&Face) -> Outcome<R>,
 ) -> Outcome<R> {
     let mut until = None;
-    let patience = within(face, patience);
     loop {
         let seen = BEDROOM.rings();
         match attempt(face) {
-            Err(WOULD_BLOCK) => {}
+            Err(WOULD_BLOCK) => rest_once(face, within(face, patience), &mut until, seen)?,
             done => return done,
         }
-        let left = match patience {
-            Patience::None => return Err(WOULD_BLOCK),
-            Patience::Endless => Duration::MAX,
-            Patience::For(time) => {
-                let now = face.now();
-                let until = *until.get_or_insert(now + time);
-                if now >= until && !face.has_manual_clock() {
-                    return Err(WOULD_BLOCK);
-                }
-                until.saturating_since(now)
-            }
-        };
-        let (fds, at_most) = if face.may_turn() {
-            if face.turn() {
-                continue;
-            }
-            if face.has_manual_clock() {
+    }
+}
+
+/// Turns the loop, or sleeps, once, of the time until `until`, which is set the first time.
+#[cold]
+fn rest_once(face: &mut Inside, patience: Patience, until: &mut Option<Instant>, seen: u64) -> Outcome<()> {
+    let left = match patience {
+        Patience::None => return Err(WOULD_BLOCK),
+        Patience::Endless => Duration::MAX,
+        Patience::For(time) => {
+            let now = face.now();
+            let until = *until.get_or_insert(now + time);
+            if now >= until && !face.has_manual_clock() {
                 return Err(WOULD_BLOCK);
             }
-            face.rest()
-        } else {
-            (SmallVec::new(), SLEEP_BESIDE_WORKER_MAX)
-        };
-        let at_most = at_most.min(left);
-        // A ring by this thread's own turn or an earlier one only makes it look again.
-        if at_most > Duration::ZERO {
-            face.outside(|| BEDROOM.sleep(seen, &fds, at_most));
+            until.saturating_since(now)
         }
+    };
+    let (fds, at_most) = if face.may_turn() {
+        if face.turn() {
+            return Ok(());
+        }
+        if face.has_manual_clock() {
+            return Err(WOULD_BLOCK);
+        }
+        face.rest()
+    } else {
+        (SmallVec::new(), SLEEP_BESIDE_WORKER_MAX)
+    };
+    let at_most = at_most.min(left);
+    // A ring by this thread's own turn or an earlier one only makes it look again.
+    if at_most > Duration::ZERO {
+        face.outside(|| BEDROOM.sleep(seen, &fds, at_most));
     }
+    Ok(())
 }
 
 fn random_seed() -> Outcome<[u8; 32]> {

@@ -12,18 +12,34 @@ use std::{
     time::Duration,
 };
 
+/// Hints to the processor between two looks. Too few: the others' cache lines are taken away again and again; too many: frames wait.
+const PAUSE: u32 = 4;
 /// How often a thread that comes back all the time looks whether the gate is free before it sleeps: some ten microseconds. A call inside is shorter, but for one that copies a lot or
 /// whose thread lost its core.
-const POLITE_LOOKS: u32 = 500;
+const POLITE_LOOKS: u32 = 200;
+
+/// Some ten nanoseconds in which this thread touches nothing that others need.
+pub(super) fn pause() {
+    for _ in 0..PAUSE {
+        std::hint::spin_loop();
+    }
+}
 
 /// What a [`Gate`] guards.
 pub(super) trait Guarded {
-    /// The thread inside is about to leave.
-    fn before_leaving(&self) {}
+    /// The thread inside is about to leave. True: [`after_leaving`](Self::after_leaving) shall be called when it has.
+    #[inline]
+    fn before_leaving(&self) -> bool {
+        false
+    }
+
+    /// For system calls, which would keep the others waiting.
+    fn after_leaving() {}
 }
 
-/// A value that one thread at a time uses. The thread that is inside may enter again (a driver's function that calls back), so all that is to be had
+/// A value that one thread at a time uses, and, on a cache line of its own, who that is. The thread that is inside may enter again (a driver's function that calls back), so all that is to be had
 /// is a shared reference: what changes is in cells.
+#[repr(align(64))]
 pub(super) struct Gate<T> {
     mutex: Mutex<()>,
     /// The thread inside, by [`token`]; 0: none.
@@ -82,13 +98,15 @@ impl<T: Guarded> Gate<T> {
     pub(super) fn enter_politely(&self) -> Entered<'_, T> {
         let mut entered = Entered { gate: self, held: None };
         for _ in 0..POLITE_LOOKS {
+            // Looked at before it is tried: a try takes the cache line from the thread inside, which needs it to leave.
             if self.waiting.load(Ordering::Relaxed) == 0
+                && self.owner.load(Ordering::Relaxed) == 0
                 && let Some(held) = self.try_lock()
             {
                 entered.take(held);
                 return entered;
             }
-            std::hint::spin_loop();
+            pause();
         }
         entered.acquire();
         entered
@@ -131,10 +149,13 @@ impl<'a, T: Guarded> Entered<'a, T> {
 
     #[inline]
     fn release(&mut self) {
-        self.gate.value.before_leaving();
+        let afterwards = self.gate.value.before_leaving();
         self.gate.depth.set(0);
         self.gate.owner.store(0, Ordering::Relaxed);
         self.held = None;
+        if afterwards {
+            T::after_leaving();
+        }
     }
 
     /// The thread was inside already: this call was made by one of the application's functions that we called.

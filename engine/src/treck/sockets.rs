@@ -372,20 +372,22 @@ impl Face {
         flags: c_int,
         patience: Patience,
     ) -> Outcome<()> {
-        let (shut, options) = self.with_socket(id, |socket| (socket.shut_wr, socket.options))?;
+        let (shut, datagram, dont_route, bytes_max) = self.with_socket(id, |socket| {
+            (socket.shut_wr, socket.datagram, socket.options.dont_route, socket.options.tx_bytes_max)
+        })?;
         if shut {
             return Err(Code(n::TM_ESHUTDOWN));
         }
-        let datagram = match (self.with_socket(id, |socket| socket.datagram)?, to) {
+        let datagram = match (datagram, to) {
             (Some(datagram), _) => datagram,
             (None, Some(_)) => self.bound(id).map_err(no_network)?,
             (None, None) => return Err(Code(n::TM_ENOTCONN)),
         };
         let at_once = self.sends_at_once(patience);
         let now = (at_once || self.has_old_time()).then(|| self.now());
-        let dont_route = options.dont_route || flags & n::TM_MSG_DONTROUTE != 0;
+        let dont_route = dont_route || flags & n::TM_MSG_DONTROUTE != 0;
         let longest = self.datagram_bytes_max(id)?;
-        let bytes_max = if patience == Patience::None { options.tx_bytes_max.min(longest) } else { longest };
+        let bytes_max = if patience == Patience::None { bytes_max.min(longest) } else { longest };
         let mut attempt = || {
             self.with_stack(|stack| {
                 if let Some(now) = now {

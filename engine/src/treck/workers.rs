@@ -8,10 +8,13 @@
 use super::{
     error::{Code, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain, returned},
     face::{self, BEDROOM, Face, Inside, Turner},
-    gate::{Bell, token},
+    gate::{Bell, pause, token},
     numbers as n,
 };
-use crate::runtime::{IdleConfig, IdlePolicy, Idler};
+use crate::{
+    runtime::{IdleConfig, IdlePolicy, Idler},
+    time::Instant,
+};
 use std::{
     ffi::c_int,
     sync::{
@@ -82,7 +85,7 @@ impl Doorbell {
     }
 }
 
-/// `int tfStartWorkers(int n)`: from now on a thread of the library's, the worker, turns the loop, and any thread may call. It runs on the last core that the process may use, spins while there is something to do and 50 us beyond, and sleeps otherwise. Callbacks and the
+/// `int tfStartWorkers(int n)`: from now on a thread of the library's, the worker, turns the loop, and any thread may call. It runs on the last core that the calling thread may use; with another one beside it, it spins while there is something to do and 50 us beyond, and sleeps otherwise. Callbacks and the
 /// drivers' `send`, `recv` and `freeRecv` run on it. `n` is 1: in this version there is one stack, with one queue. Errors: `TM_EINVAL` (`n` is less than 1, not started, or the clock is manual), `TM_EALREADY`, `TM_EOPNOTSUPP` (`n` is more
 /// than 1), `TM_EIO` (no thread to be had). An addition of ours.
 #[unsafe(no_mangle)]
@@ -177,6 +180,8 @@ fn run() {
     }
     let mut idler = Idler::new(idle);
     let _seat = Seat;
+    // What `Face::quiet_until` said since the last turn that did something.
+    let mut quiet: Option<Option<Instant>> = None;
     loop {
         let inside = face::enter_politely();
         match inside.turner.get() {
@@ -184,26 +189,32 @@ fn run() {
             Turner::Starting => inside.turner.set(Turner::Worker(token())),
             Turner::Worker(_) | Turner::Callers => {}
         }
-        if inside.turn() {
-            idler.busy();
-            DOORBELL.stay_awake();
-            continue;
+        if quiet.is_none_or(|until| inside.has_work(until)) {
+            if inside.turn() {
+                quiet = None;
+                idler.busy();
+                DOORBELL.stay_awake();
+                continue;
+            }
+            quiet = inside.quiet_until();
         }
-        let now = inside.now();
-        if idler.idle(now, inside.next_deadline()).is_none() {
+        if idler.idle(inside.now(), quiet.unwrap_or_else(|| inside.next_deadline())).is_none() {
             DOORBELL.stay_awake();
             drop(inside);
-            std::hint::spin_loop();
+            pause();
             continue;
         }
         if !DOORBELL.sleeps() {
+            // One more turn, after which whoever calls or notifies sees it.
             DOORBELL.fall_asleep();
+            quiet = None;
             continue;
         }
         let (fds, at_most) = inside.rest();
         drop(inside);
         DOORBELL.bell.watch(&fds, at_most);
         DOORBELL.stay_awake();
+        quiet = None;
     }
 }
 

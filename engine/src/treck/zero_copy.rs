@@ -257,7 +257,7 @@ pub(super) fn may_send(
     flags_known: c_int,
     to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
 ) -> Outcome<(bool, Option<SocketAddrV4>, Patience)> {
-    let stream = face.is_stream(id)?;
+    let (stream, patience) = face.with_socket(id, |socket| (socket.stream.is_some(), socket.tx_patience(flags)))?;
     let out_of_place = if stream { n::TM_MSG_SCATTERED } else { n::TM_MSG_OOB };
     if flags & !flags_known != 0 || flags & out_of_place != 0 {
         return Err(INVALID);
@@ -268,8 +268,7 @@ pub(super) fn may_send(
         return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));
     }
     face.stream_may_route(id, flags)?;
-    let patience = within(face, face.with_socket(id, |socket| socket.tx_patience(flags))?);
-    Ok((stream, to, patience))
+    Ok((stream, to, within(face, patience)))
 }
 
 /// `int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags)`: hands out the frame that the oldest datagram came in; the caller frees it or
