@@ -117,6 +117,21 @@ fn buffers_of_64_kib_arrive_whole() {
     let copied = COUNT as usize * PAYLOAD_BYTES_MAX + pinged + sizes.iter().sum::<usize>();
     check(&guest, &report, copied as u64);
     assert_eq!(report.drops().expect("drops"), 0, "{:#}", report.stats);
+
+    // The same buffers on a stream. A segment that is sent again is copied again.
+    const STREAM_BYTES: u64 = 16 * 65_536;
+    let stream = format!("pattern = \"count\"\npayload_bytes = 65536\nbytes = {STREAM_BYTES}\n");
+    let interface = format!("{REQUIRED}{memory}");
+    let appliance =
+        guest.start_appliance(&configuration(&interface, &tcp_service("tcp-source", 19, &stream))).expect("appliance");
+    let stream = peer.tcp_connect((ENGINE_V4, 19), TIMEOUT).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    assert_eq!(stream.read_counting_to_end(&mut Counting::new(0)).expect("source"), STREAM_BYTES);
+    let report = appliance.stop().expect("stop");
+    let copied = report.counter("bytes_copied_tx").expect("counter");
+    assert!(!one_descriptor(&report) || copied >= STREAM_BYTES, "{copied} bytes were copied");
+    check(&guest, &report, copied);
+
     if one_descriptor(&report) {
         // A frame cannot hold the packets of this MTU, and the driver takes no second one.
         guest.run(&format!("ip link set {ENGINE_INTERFACE} mtu 9000")).expect("mtu");
