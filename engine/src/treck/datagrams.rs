@@ -5,7 +5,7 @@ use super::{
     face::Face,
     numbers as n,
     settings::Options,
-    sockets::SocketId,
+    sockets::{Socket, SocketId},
 };
 use crate::{
     buf::TxBuf,
@@ -124,6 +124,17 @@ impl DatagramHandle {
     }
 }
 
+impl Socket {
+    /// Most bytes of a datagram.
+    pub(super) fn datagram_bytes_max(&self) -> usize {
+        match self.raw {
+            None => PAYLOAD_BYTES_MAX,
+            Some(_) if self.options.header_included => ipv4::TOTAL_BYTES_MAX,
+            Some(_) => ipv4::TOTAL_BYTES_MAX - ipv4::HEADER_BYTES,
+        }
+    }
+}
+
 impl Face {
     /// A new descriptor of a raw socket. Before the first interface is opened it is promised only.
     pub(super) fn open_raw_socket(&self, protocol: u8) -> Outcome<c_int> {
@@ -168,15 +179,6 @@ impl Face {
             return Err(Code(n::TM_EADDRNOTAVAIL));
         }
         Ok(to)
-    }
-
-    /// Most bytes of a datagram.
-    pub(super) fn datagram_bytes_max(&self, id: SocketId) -> Outcome<usize> {
-        self.with_socket(id, |socket| match socket.raw {
-            None => PAYLOAD_BYTES_MAX,
-            Some(_) if socket.options.header_included => ipv4::TOTAL_BYTES_MAX,
-            Some(_) => ipv4::TOTAL_BYTES_MAX - ipv4::HEADER_BYTES,
-        })
     }
 
     /// What a raw socket with `IP_HDRINCL` sends begins with a header.

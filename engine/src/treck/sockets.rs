@@ -373,7 +373,9 @@ impl Face {
         patience: Patience,
     ) -> Outcome<()> {
         let (shut, datagram, dont_route, bytes_max) = self.with_socket(id, |socket| {
-            (socket.shut_wr, socket.datagram, socket.options.dont_route, socket.options.tx_bytes_max)
+            let longest = socket.datagram_bytes_max();
+            let bytes_max = if patience == Patience::None { socket.options.tx_bytes_max.min(longest) } else { longest };
+            (socket.shut_wr, socket.datagram, socket.options.dont_route, bytes_max)
         })?;
         if shut {
             return Err(Code(n::TM_ESHUTDOWN));
@@ -386,8 +388,6 @@ impl Face {
         let at_once = self.sends_at_once(patience);
         let now = (at_once || self.has_old_time()).then(|| self.now());
         let dont_route = dont_route || flags & n::TM_MSG_DONTROUTE != 0;
-        let longest = self.datagram_bytes_max(id)?;
-        let bytes_max = if patience == Patience::None { bytes_max.min(longest) } else { longest };
         let mut attempt = || {
             self.with_stack(|stack| {
                 if let Some(now) = now {
