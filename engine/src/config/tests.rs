@@ -210,7 +210,7 @@ fn defaults_hold_together() {
 fn a_problem_names_file_line_column_and_field() {
     assert_eq!(
         spoilt("frames = 8192", "frames = 12"),
-        ["x.toml:12:10: interface.frames: must be from 64 to 4194304, not 12"],
+        ["x.toml:13:10: interface.frames: must be from 64 to 4194304, not 12"],
     );
     assert_eq!(
         spoilt("name = \"eth1\"", "nmae = \"eth1\""),
@@ -222,7 +222,7 @@ fn a_problem_names_file_line_column_and_field() {
     assert_eq!(
         spoilt("idle = \"spin\"", "idle = \"spn\""),
         [
-            "x.toml:22:8: worker.idle: must be \"spin\" or \"adaptive\" or \"sleep\", not \"spn\"; did you mean \"spin\"?"
+            "x.toml:23:8: worker.idle: must be \"spin\" or \"adaptive\" or \"sleep\", not \"spn\"; did you mean \"spin\"?"
         ],
     );
     assert_eq!(
@@ -330,7 +330,12 @@ const CROSS_FIELD: &[(&str, &str, &str, &str)] = &[
         "service[5]",
         "either `destination`",
     ),
-    ("listen = \"10.0.0.1:19\"", "destination = \"10.0.0.2:9\"", "service[5].destination", "interface.queues = 1"),
+    (
+        "listen = \"10.0.0.1:19\"",
+        "destination = \"10.0.0.2:9\"\nlocal = \"10.0.0.1:19\"",
+        "service[5].local",
+        "more than one queue",
+    ),
     ("payload_bytes = 1000", "payload_bytes = 300_000", "service[5].payload_bytes", "from 1 to 262144"),
     (
         "payload_bytes = 1000",

@@ -10,11 +10,11 @@ use crate::{
     port::{Kick, Port, PortError, PortInfo, PortStats},
     proto::IfaceId,
     socket::{self, App, Net, Work},
-    stack::{NeighbourWord, Stack, Usage},
+    stack::{NeighbourWord, Stack, Stray, Usage},
     telemetry::Counters,
     time::Instant,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How long a stopping worker waits for its packets to be sent, unless told otherwise.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(1);
@@ -180,6 +180,7 @@ impl Worker {
             && !siblings.is_empty()
         {
             stack.share_neighbours();
+            stack.share_strays(siblings.len());
         }
         self.siblings = siblings;
     }
@@ -240,6 +241,9 @@ impl Worker {
                 stack.ingress(now, PORT_IFACE, &mut self.received);
                 if stack.has_neighbour_words() {
                     tell(&self.siblings, &stack.take_neighbour_words());
+                }
+                if stack.has_strays() {
+                    hand_over(&self.siblings, stack.take_strays());
                 }
                 end(&mut self.stages, Stage::Ingress, clock);
                 worked += stack.poll_timers(now);
@@ -366,6 +370,20 @@ fn tell(siblings: &[Remote], words: &[NeighbourWord]) {
             let now = worker.now();
             if let Some(stack) = worker.stack() {
                 stack.hear_neighbours(now, &words);
+            }
+        });
+    }
+}
+
+fn hand_over(siblings: &[Remote], strays: Vec<Arc<Stray>>) {
+    let strays = Arc::new(strays);
+    for sibling in siblings {
+        let strays = Arc::clone(&strays);
+        // Lost where a sibling has stopped or is that far behind, as packets may be.
+        let _ = sibling.post(move |worker| {
+            let now = worker.now();
+            if let Some(stack) = worker.stack() {
+                strays.iter().for_each(|stray| stack.hear_stray(now, stray));
             }
         });
     }

@@ -253,14 +253,21 @@ impl Stack {
 
     /// `packet`'s IP header (of no bytes, if it was put together from fragments) begins at `at`.
     #[inline(always)]
-    fn handle_transport(&mut self, id: IfaceId, header: &ipv4::Header, at: usize, mut packet: RxBuf, group: Group) {
+    pub(super) fn handle_transport(
+        &mut self,
+        id: IfaceId,
+        header: &ipv4::Header,
+        at: usize,
+        mut packet: RxBuf,
+        group: Group,
+    ) {
         match header.protocol {
             protocol::UDP => self.handle_udp(id, header, at, packet, group),
             protocol::TCP if group == Group::Unicast => self.handle_tcp(id, header, at, packet),
             protocol::TCP => self.counters.drop_tcp_group += 1,
             protocol::ICMP => {
                 packet.advance(at + header.header_len);
-                self.handle_icmp(header, packet, group);
+                self.handle_icmp(id, header, packet, group);
             }
             _ => {
                 packet.advance(at + header.header_len);
@@ -368,9 +375,13 @@ impl Stack {
             }
             Delivery::QueueFull => self.counters.drop_udp_queue_full += 1,
             Delivery::NoSocket(mut packet) => {
+                // Behind fragments the headers are gone.
+                let headers_len = if ip.header_len > 0 { ip.header_len + udp::HEADER_BYTES } else { 0 };
+                if group == Group::Unicast && self.hand_over(id, headers_len, &mut packet) {
+                    return;
+                }
                 self.counters.drop_udp_no_socket += 1;
-                // The headers are still in front of the payload, unless the datagram came in fragments.
-                if ip.header_len > 0 && packet.retreat(ip.header_len + udp::HEADER_BYTES) {
+                if headers_len > 0 && packet.retreat(headers_len) {
                     self.send_unreachable(unreachable::PORT, ip, &packet, group);
                 }
             }
@@ -411,7 +422,7 @@ impl Stack {
         false
     }
 
-    fn handle_icmp(&mut self, ip: &ipv4::Header, mut packet: RxBuf, group: Group) {
+    fn handle_icmp(&mut self, id: IfaceId, ip: &ipv4::Header, mut packet: RxBuf, group: Group) {
         let Some(header) = icmp::Header::parse(packet.as_slice()) else {
             if splits_header(&packet, 0, icmp::HEADER_BYTES) {
                 self.counters.drop_chain_header += 1;
@@ -432,8 +443,14 @@ impl Stack {
                 self.send_echo_reply(ip, packet);
             }
             kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
-                self.handle_icmp_error(&header, &packet);
-                let _not_heard = self.deliver_raw(ip, packet);
+                let known = self.handle_icmp_error(&header, &packet);
+                if !known && self.hand_over(id, ip.header_len, &mut packet) {
+                    self.counters.icmp_errors_ignored -= 1;
+                }
+                // Of a stray its finder has told them.
+                if !self.is_visiting() {
+                    let _not_heard = self.deliver_raw(ip, packet);
+                }
             }
             // Among them types 13 to 18: timestamp, information and address mask (CVE-2020-11911).
             _ => {
@@ -466,10 +483,12 @@ impl Stack {
         }
     }
 
-    /// An ICMP error about a packet of ours. Believed only if the quote is long enough and matches a socket (CVE-2020-11910).
-    fn handle_icmp_error(&mut self, header: &icmp::Header, message: &RxBuf) {
+    /// An ICMP error about a packet of ours. Believed only if the quote is long enough and matches a socket (CVE-2020-11910). True if it
+    /// is about what this stack sent, believed or not.
+    fn handle_icmp_error(&mut self, header: &icmp::Header, message: &RxBuf) -> bool {
         let quoted = &message.as_slice()[icmp::HEADER_BYTES..];
-        let matched = match Quote::parse(quoted) {
+        let quote = Quote::parse(quoted);
+        let matched = match quote {
             None => self.handle_raw_error(header, quoted),
             Some(quote) if !self.is_our_address(*quote.local.ip()) => false,
             Some(quote) if quote.protocol == protocol::UDP => self.handle_udp_error(header, quote.local, quote.remote),
@@ -480,6 +499,7 @@ impl Stack {
         } else {
             self.counters.icmp_errors_ignored += 1;
         }
+        matched || quote.is_some_and(|q| q.protocol == protocol::UDP && self.udp.has_local(q.local, q.remote))
     }
 
     fn handle_tcp_error(&mut self, header: &icmp::Header, quote: &Quote) -> bool {
@@ -557,7 +577,7 @@ impl Stack {
 
 /// Whom a packet was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
+pub(super) enum Group {
     /// One address of ours.
     Unicast,
     /// A broadcast or multicast address.

@@ -16,6 +16,7 @@ mod gossip;
 mod iface;
 mod ingress;
 mod raw;
+mod stray;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use egress::SendError;
 pub use gossip::NeighbourWord;
 pub use iface::{IfaceConfig, Interface, NeighbourSource, RxChecksum};
 pub use raw::RawHandle;
+pub use stray::Stray;
 pub use tcp::{ListenerHandle, TcpHandle};
 pub use udp::{BindError, UdpHandle};
 
@@ -158,6 +160,7 @@ pub struct Stack {
     events: VecDeque<StackEvent>,
     /// `None`: nobody wants them.
     words: Option<Vec<NeighbourWord>>,
+    strays: Option<stray::Strays>,
     rng: ChaCha8Rng,
     config: StackConfig,
     /// Counts so far.
@@ -183,6 +186,7 @@ impl Stack {
             due: Vec::with_capacity(TIMERS_PER_TURN),
             events: VecDeque::new(),
             words: None,
+            strays: None,
             ifaces: Vec::new(),
             counters: Counters::default(),
             pool,

@@ -2,6 +2,7 @@
 
 mod neighbours;
 mod raw;
+mod strays;
 
 use super::*;
 use crate::{

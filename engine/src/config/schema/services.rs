@@ -295,7 +295,7 @@ pub(super) fn check_services(doc: &Doc<'_>, interface: &Interface, services: &[S
         }
         if let Service::TcpSource { destination, local, .. } = spec.service {
             check_destination(doc, interface, destination, spec.place("destination"));
-            check_connecting(doc, interface, local, spec);
+            check_source_port(doc, interface, local, spec.place("local"));
         }
         if let Service::TcpSource { flow, .. } | Service::TcpSourceListen { flow, .. } = spec.service {
             check_payload(doc, interface, flow.payload_bytes.unwrap_or(0), spec.place("payload_bytes"));
@@ -339,17 +339,6 @@ fn check_source_port(doc: &Doc<'_>, interface: &Interface, local: Option<SocketA
     }
     if local.is_none() && interface.steering == Steering::Shared {
         doc.wrong(at, "missing: with steering = \"shared\" the engine gets only packets to known ports");
-    }
-}
-
-fn check_connecting(doc: &Doc<'_>, interface: &Interface, local: Option<SocketAddrV4>, spec: &Spec) {
-    if interface.queues > 1 {
-        let message = "needs interface.queues = 1: the device may give the answers to another queue's worker";
-        doc.wrong(spec.place("destination"), message);
-    }
-    if local.is_none() && interface.steering == Steering::Shared {
-        let message = "missing: with steering = \"shared\" the engine gets only packets to known ports";
-        doc.wrong(spec.place("local"), message);
     }
 }
 

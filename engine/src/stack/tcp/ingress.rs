@@ -34,6 +34,7 @@ impl Stack {
     /// A TCP segment begins at `at` behind its IP header's length.
     #[inline(always)]
     pub(in crate::stack) fn handle_tcp(&mut self, id: IfaceId, ip: &ipv4::Header, at: usize, mut packet: RxBuf) {
+        let start = at;
         let at = at + ip.header_len;
         let received = ip.payload_len();
         let head = packet.as_slice().get(at..).unwrap_or_default();
@@ -72,7 +73,11 @@ impl Stack {
             }
             Some(Entry::HalfOpen(index)) => self.for_half_open(index, &segment, packet),
             Some(Entry::TimeWait(index)) => self.for_time_wait(index, &segment, packet),
-            None => self.for_listener(&ends, &segment, packet, None),
+            None => {
+                // Behind fragments the headers are gone.
+                let headers_len = if ip.header_len > 0 { at - start + header_len } else { 0 };
+                self.for_listener(&ends, &segment, packet, Before { iface: id, headers_len, iss_min: None });
+            }
         }
     }
 
@@ -108,18 +113,26 @@ impl Stack {
         right || partial
     }
 
-    /// RFC 9293 section 3.10.7.2, and 3.10.7.1 if nobody listens. `old`: what is left of the connection before.
+    /// RFC 9293 section 3.10.7.2, and 3.10.7.1 if nobody listens; unless it is for another worker to say.
     #[cold]
-    fn for_listener(&mut self, ends: &Endpoints, segment: &Incoming, packet: RxBuf, iss_min: Option<SeqNum>) {
+    fn for_listener(&mut self, ends: &Endpoints, segment: &Incoming, mut packet: RxBuf, before: Before) {
+        let Before { iface, headers_len, iss_min } = before;
         let has = |flag| segment.header.flags & flag != 0;
         let found = self.tcp.demux.find_bound(ends.local);
         let Some(index) = found else {
+            let begins = has(flags::SYN) && !has(flags::ACK);
+            if !begins && self.hand_over(iface, headers_len, &mut packet) {
+                return;
+            }
             self.counters.drop_tcp_no_connection += 1;
             self.send_reset(ends, segment, packet.total_len());
             return;
         };
         let handle = ListenerHandle { index, generation: self.tcp.listeners[index as usize].generation };
         if has(flags::RST) {
+            if self.hand_over(iface, headers_len, &mut packet) {
+                return;
+            }
             self.counters.drop_tcp_no_connection += 1;
             return;
         }
@@ -131,6 +144,9 @@ impl Stack {
                 {
                     self.with_connection(index, |connection, stack| connection.handle_segment(segment, packet, stack));
                 }
+                return;
+            }
+            if self.hand_over(iface, headers_len, &mut packet) {
                 return;
             }
             self.counters.drop_tcp_no_connection += 1;
@@ -367,7 +383,10 @@ impl Stack {
                     return;
                 }
                 self.remove_time_wait(index);
-                self.for_listener(&rest.ends, segment, packet, Some(later(SeqNum(rest.snd_nxt.0), &rest)));
+                // It begins a connection: nobody else's.
+                let iss_min = Some(later(SeqNum(rest.snd_nxt.0), &rest));
+                let before = Before { iface: IfaceId(0), headers_len: 0, iss_min };
+                self.for_listener(&rest.ends, segment, packet, before);
             }
         }
     }
@@ -438,6 +457,15 @@ impl Stack {
         }
         true
     }
+}
+
+/// What came before a segment that belongs to no connection.
+struct Before {
+    iface: IfaceId,
+    /// In front of its payload; 0: they are lost.
+    headers_len: usize,
+    /// What is left of the connection before: sequence numbers begin here at the least.
+    iss_min: Option<SeqNum>,
 }
 
 /// What an ICMP error says of a connection.
