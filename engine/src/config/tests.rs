@@ -235,12 +235,12 @@ fn a_problem_names_file_line_column_and_field() {
     );
     assert_eq!(
         spoilt("level = \"debug\"", "level = \"debug\"\ncolour = true"),
-        ["x.toml:77:1: log.colour: unknown key; known here: level, summary_s"],
+        ["x.toml:78:1: log.colour: unknown key; known here: level, summary_s"],
     );
-    assert_eq!(spoilt("[capture]", "[captures]")[0], "x.toml:79:2: captures: unknown key; did you mean `capture`?");
+    assert_eq!(spoilt("[capture]", "[captures]")[0], "x.toml:80:2: captures: unknown key; did you mean `capture`?");
     assert_eq!(
         spoilt("sequence = true", "sequence = 1"),
-        ["x.toml:33:12: service[1].sequence: must be true or false, not the number 1"],
+        ["x.toml:34:12: service[1].sequence: must be true or false, not the number 1"],
     );
 }
 
