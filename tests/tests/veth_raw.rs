@@ -120,7 +120,7 @@ fn ping(own_header: bool) {
             move |_worker| WorkerProgram::App(Box::new(Ping { tell: tell.clone(), sockets: None, own_header, at: 0 }));
         let engine = Engine::start(config, start).expect("engine");
         let until = Instant::now() + TIMEOUT;
-        let mut next = || told.recv_timeout(until.saturating_duration_since(Instant::now())).expect("an answer");
+        let next = || told.recv_timeout(until.saturating_duration_since(Instant::now())).expect("an answer");
         for size in SIZES {
             assert_eq!(next(), format!("{size} bytes"));
         }
