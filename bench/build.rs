@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 fn main() -> ExitCode {
@@ -18,7 +18,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Instruction counts are the compiler's as much as the source's.
+fn compiler() -> Result<String, String> {
+    let rustc = env::var_os("RUSTC").ok_or("RUSTC is not set; build with cargo")?;
+    let output = Command::new(rustc).arg("--version").output().map_err(|error| format!("rustc --version: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 fn build() -> Result<(), String> {
+    println!("cargo::rustc-env=FRAMEWIRE_BENCH_RUSTC={}", compiler()?);
     println!("cargo::rerun-if-changed=src/bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
     let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());

@@ -3,6 +3,7 @@
 mod affinity;
 mod allocator;
 mod compare;
+mod counts;
 mod generator;
 mod kernel_udp;
 mod mem;
@@ -31,8 +32,10 @@ struct Cli {
 enum Command {
     /// Compare systems and write target/bench/report.json
     Run(compare::RunArgs),
-    /// Send UDP packets, count and check the replies
-    Gen(generator::GeneratorArgs),
+    /// Load any host over the kernel's sockets, as `framewire gen` does
+    Gen(framewire::load::GenArgs),
+    /// Send UDP packets from an XDP program, count and check the replies
+    Flood(generator::GeneratorArgs),
     /// Base line: a raw AF_XDP loop that sends every frame back
     RawLoop(reflect::ReflectArgs),
     /// Cost of a stack without a kernel, on one core
@@ -43,6 +46,12 @@ enum Command {
     MemTcpIdle(mem::tcp::idle::IdleArgs),
     /// Cost of the C face's `tfZeroCopySend`
     CSend(mem::c_send::CSendArgs),
+    /// Cost of one step of a turn, on one core
+    Stage(mem::stages::StageArgs),
+    /// Instructions a packet, held against those that are kept
+    Counts(counts::CountsArgs),
+    /// Cost as the engine holds more
+    Growth(mem::growth::GrowthArgs),
     /// Base line: an echo server on the kernel's UDP sockets
     KernelUdpEcho(kernel_udp::KernelUdpArgs),
     /// Base line: UDP echo and TCP on smoltcp over an AF_PACKET socket
@@ -68,12 +77,16 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => compare::run(&args),
-        Command::Gen(args) => generator::run(&args),
+        Command::Gen(args) => gen_load(&args),
+        Command::Flood(args) => generator::run(&args),
         Command::RawLoop(args) => reflect::run(&args),
         Command::Mem(args) => mem::run(&args),
         Command::MemTcp(args) => mem::tcp::run(&args),
         Command::MemTcpIdle(args) => mem::tcp::idle::run(&args),
         Command::CSend(args) => mem::c_send::run(&args),
+        Command::Stage(args) => mem::stages::run(&args),
+        Command::Counts(args) => counts::run(&args),
+        Command::Growth(args) => mem::growth::run(&args),
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
         Command::SmoltcpServer(args) => smoltcp_wire::run_server(&args),
         Command::SmoltcpTcpBulk(args) => smoltcp_wire::run_bulk(&args),
@@ -85,4 +98,14 @@ fn main() -> Result<()> {
         Command::FwTcpBulk(args) => tcp::run_engine_bulk(&args),
         Command::KernelTcpServer(args) => tcp::run_server(&args),
     }
+}
+
+fn gen_load(args: &framewire::load::GenArgs) -> Result<()> {
+    let report = framewire::load::run(args)?;
+    if args.json() {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
 }

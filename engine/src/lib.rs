@@ -5,7 +5,7 @@
 //! space. Each core runs its own loop to completion and shares nothing.
 //!
 //! ```text
-//!   cli, service      the appliance                       treck     the C face (trsocket.h)
+//!   cli, service      the appliance; load its generator   treck     the C face (trsocket.h)
 //!        │                                                  │
 //!        ▼                                                  ▼
 //!   runtime           worker loop, engine start and stop, idle policy, calls from other threads; the only clock
@@ -36,6 +36,7 @@
 pub mod buf;
 pub mod cli;
 pub mod config;
+pub mod load;
 #[allow(unsafe_code)]
 pub mod port;
 pub mod proto;

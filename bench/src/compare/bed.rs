@@ -165,7 +165,7 @@ impl Bed {
     pub(crate) fn generator(&self) -> Command {
         let (target, source) = (format!("{DUT_ADDRESS}:{ECHO_PORT}"), format!("{}:9000", Side::Peer.address()));
         let to = ["--target-mac", Side::Dut.mac(), "--target", &target, "--source", &source];
-        let arguments = [&["gen", "--json", "--interface", Side::Peer.interface()], &to[..]].concat();
+        let arguments = [&["flood", "--json", "--interface", Side::Peer.interface()], &to[..]].concat();
         self.own_command(Side::Peer, &arguments)
     }
 }

@@ -1,6 +1,7 @@
 //! `run`: systems side by side, in turns, on the same bed.
 
 mod bed;
+mod growth;
 mod html;
 mod in_memory;
 mod machine;
@@ -51,6 +52,8 @@ enum Suite {
     TcpCrr,
     /// HTTP requests over lasting connections
     Http,
+    /// Memory and time as the engine holds more connections, sockets, routes, neighbours, timers
+    Growth,
 }
 
 impl Suite {
@@ -65,6 +68,7 @@ impl Suite {
             Self::TcpRr => "tcp-rr",
             Self::TcpCrr => "tcp-crr",
             Self::Http => "http",
+            Self::Growth => "growth",
         }
     }
 
@@ -79,6 +83,7 @@ impl Suite {
             Self::TcpRr => How::Veth(tcp::requests(plan)),
             Self::TcpCrr => How::Veth(tcp::connections(plan)),
             Self::Http => How::Veth(tcp::http(plan)),
+            Self::Growth => How::Growth,
         }
     }
 }
@@ -90,6 +95,8 @@ enum How {
     Veth(Contest),
     /// Without a kernel, on one core unless a scenario says otherwise.
     InMemory(Vec<Case>),
+    /// The engine alone, on one core without a kernel.
+    Growth,
 }
 
 /// Options of `run`.
@@ -101,6 +108,9 @@ pub(crate) struct RunArgs {
     /// Only these systems
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
+    /// All but these systems
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// Rounds: each system once in each
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -140,7 +150,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let progress = Progress::new(plan.suites.iter().map(|&suite| plan.steps(suite)).sum())?;
     let mut all: Vec<Rounds> = Vec::new();
     for &suite in &plan.suites {
-        for scenario in plan.run(suite, &stop, &progress)? {
+        let measured = plan.run(suite, &stop, &progress)?;
+        if suite == Suite::Growth {
+            let table = growth::table(&measured);
+            progress.print(&table);
+            text.push_str(&table);
+            text.push('\n');
+        }
+        for scenario in measured {
             let table = scenario.table();
             progress.print(&table);
             text.push_str(&table);
@@ -168,6 +185,9 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
 struct Plan {
     suites: Vec<Suite>,
     only: Vec<String>,
+    without: Vec<String>,
+    /// Shows that everything works, not how fast.
+    quick: bool,
     rounds: usize,
     seconds: f64,
     warm_up: f64,
@@ -190,6 +210,8 @@ impl Plan {
         let plan = Self {
             suites,
             only: args.systems.clone(),
+            without: args.without.clone(),
+            quick: args.quick,
             rounds,
             seconds,
             warm_up,
@@ -202,7 +224,8 @@ impl Plan {
     }
 
     fn wants(&self, system: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == system)
+        (self.only.is_empty() || self.only.iter().any(|name| name == system))
+            && !self.without.iter().any(|name| name == system)
     }
 
     /// Why a suite cannot run here, said before the first minute is spent.
@@ -210,6 +233,7 @@ impl Plan {
         match suite.how(self) {
             How::Veth(contest) => contest.only(self).and_then(|contest| contest.check()),
             How::InMemory(cases) => in_memory::check(self, &cases),
+            How::Growth => growth::check(self),
         }
         .with_context(|| suite.name())
     }
@@ -232,6 +256,7 @@ impl Plan {
         match suite.how(self) {
             How::Veth(contest) => contest.only(self).map_or(0, |contest| contest.steps(self)),
             How::InMemory(cases) => in_memory::steps(self, &cases),
+            How::Growth => growth::steps(self),
         }
     }
 
@@ -246,6 +271,7 @@ impl Plan {
                 }
                 Ok(all)
             }),
+            How::Growth => growth::run(self, suite.name(), stop, progress),
         }
         .with_context(|| suite.name())
     }

@@ -4,7 +4,7 @@ use super::{
     stats::{Interval, Summary},
     systems::FRAMEWIRE,
 };
-use crate::tcp::Percentiles;
+use framewire::load::Percentiles;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Write};
 

@@ -5,8 +5,9 @@ use super::{
     progress::Progress,
     report::{Axis, Better, Measured, Rounds},
 };
-use crate::{stop::StopFlag, tcp::Percentiles};
+use crate::stop::StopFlag;
 use anyhow::{Context, Result, bail, ensure};
+use framewire::load::Percentiles;
 use std::fmt;
 
 /// One thing that is measured of every contender.

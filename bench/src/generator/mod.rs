@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long after the last packet replies are still waited for.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Options of `gen`.
+/// Options of `flood`.
 #[derive(Args, Debug)]
 pub(crate) struct GeneratorArgs {
     /// Interface to send from and to count replies on

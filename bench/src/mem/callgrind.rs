@@ -11,6 +11,7 @@ const COUNTS: [usize; 2] = [6_400, 12_800];
 pub(crate) enum Collect {
     Batch,
     Acks,
+    Stage,
 }
 
 impl Collect {
@@ -18,6 +19,7 @@ impl Collect {
         match self {
             Self::Batch => "--toggle-collect=*work_of_a_batch*",
             Self::Acks => "--toggle-collect=*work_of_acks*",
+            Self::Stage => "--toggle-collect=*work_of_a_stage*",
         }
     }
 }

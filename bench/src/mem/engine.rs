@@ -9,6 +9,7 @@ use framewire::{
         Port,
         mem::{self, MemConfig, Nic},
     },
+    proto::IfaceId,
     runtime::{Clock, Program, Remote, Worker, WorkerConfig},
     socket::{self, App, AppError, Event, Net, UdpSocket},
     stack::{IfaceConfig, Stack, StackConfig},
@@ -24,6 +25,7 @@ use std::{
 const FRAMES: usize = 4096;
 const FRAME_BYTES: usize = 4096;
 const RX_RESERVE_FRAMES: u32 = 1024;
+pub(super) const SEED: [u8; 32] = [7; 32];
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -35,14 +37,26 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(flow: Flow, work: Work, payload_bytes: usize) -> Result<Self> {
+        Self::with(flow, work, payload_bytes, StackConfig::new(SEED), |_, _| Ok(()))
+    }
+
+    /// With a stack that holds what `fill` puts into it.
+    pub(super) fn with(
+        flow: Flow,
+        work: Work,
+        payload_bytes: usize,
+        config: StackConfig,
+        fill: impl FnOnce(&mut Stack, IfaceId) -> Result<()>,
+    ) -> Result<Self> {
         let region = Region::map(FRAMES, FRAME_BYTES, HugePages::Prefer)?;
         let pool = Pool::new(region, PoolConfig { rx_reserve_frames: RX_RESERVE_FRAMES, run_frames: 0 });
         let (mut port, nic) = mem::port(&pool, MemConfig::new("mem", flow.target_mac));
         port.refill();
         let now = Instant::ZERO;
-        let mut stack = Stack::new(pool.clone(), StackConfig::new([7; 32]), now);
+        let mut stack = Stack::new(pool.clone(), config, now);
         let network = format!("{}/24", flow.target.ip()).parse().map_err(anyhow::Error::msg)?;
-        stack.add_interface(IfaceConfig::new("mem", flow.target_mac, vec![network]))?;
+        let iface = stack.add_interface(IfaceConfig::new("mem", flow.target_mac, vec![network]))?;
+        fill(&mut stack, iface)?;
         let handled = Rc::new(Cell::new(0));
         let mut app =
             Application { work, payload_bytes, flow, socket: None, peer: flow.source, handled: handled.clone() };

@@ -19,7 +19,10 @@ mod serve;
 #[cfg(any(feature = "af-xdp", test))]
 mod summary;
 
-use crate::config::{Config, Level};
+use crate::{
+    config::{Config, Level},
+    load,
+};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::{
     io::{self, Write},
@@ -40,6 +43,8 @@ struct Arguments {
 enum Command {
     /// Run the services of a configuration file until SIGINT or SIGTERM; SIGUSR1 prints the counters meanwhile.
     Serve(Serve),
+    /// Load a host, any host, over the kernel's sockets, and measure what it answers.
+    Gen(load::GenArgs),
 }
 
 /// Arguments of `framewire serve`.
@@ -61,8 +66,11 @@ struct Serve {
 
 /// Runs the program on the process's arguments. The exit code is 0 after a clean stop, 1 if anything went wrong, 2 for a wrong command line.
 pub fn main() -> ExitCode {
-    let Command::Serve(arguments) = Arguments::parse().command;
-    match serve(&arguments) {
+    let outcome = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(&arguments),
+        Command::Gen(arguments) => generate(&arguments),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(message) => {
@@ -71,6 +79,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Loads a host and says what came of it.
+fn generate(arguments: &load::GenArgs) -> Result<bool, String> {
+    let report = load::run(arguments).map_err(|error| error.to_string())?;
+    if arguments.json() {
+        say(serde_json::to_string(&report).map_err(|error| error.to_string())?);
+    } else {
+        say(report);
+    }
+    Ok(true)
 }
 
 /// Whether all went well to the end.
@@ -130,11 +149,15 @@ mod tests {
     #[test]
     fn command_line() {
         Arguments::command().debug_assert();
-        let Command::Serve(serve) =
-            Arguments::parse_from(["framewire", "serve", "-vv", "-c", "x.toml", "--check"]).command;
+        let words = ["framewire", "serve", "-vv", "-c", "x.toml", "--check"];
+        let Command::Serve(serve) = Arguments::parse_from(words).command else { panic!("not serve") };
         assert!(serve.check && serve.stats_json.is_none());
         assert_eq!((serve.verbose, serve.config), (2, PathBuf::from("x.toml")));
         assert!(Arguments::try_parse_from(["framewire", "serve"]).is_err(), "a file is needed");
+        assert!(Arguments::try_parse_from(["framewire", "gen", "tcp-rr"]).is_err(), "a target is needed");
+        let words = ["framewire", "gen", "udp-rr", "-t", "192.0.2.1:7", "--rate", "1e4", "--json"];
+        let Command::Gen(load) = Arguments::parse_from(words).command else { panic!("not gen") };
+        assert!(load.json());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod counts;
 mod echo;
 mod http;
+pub(crate) mod pattern;
 mod reflect;
 mod sink;
 mod source;

@@ -5,6 +5,7 @@
 //!   └────────────────►  ▲  │ │        └─────────┴─────────┴─────► buf
 //!            treck ─────┘  │ └─► port ──► ring ──► buf   (port also names addresses of wire)
 //!                          └───► config ──► wire
+//!  cli ──► load ──► service               (the load generator, on the kernel's sockets)
 //!  telemetry and time may be used by every room, and use none
 //! ```
 //!
@@ -71,7 +72,8 @@ const ROOMS: &[Room] = &[
     room("runtime", &["socket", "port", "config"]).forbids_unsafe(),
     room("treck", &["runtime"]).unsafe_in(&["treck/"]),
     room("service", &["runtime", "config"]).forbids_unsafe(),
-    room("cli", &["service", "runtime"]),
+    room("load", &["service"]).forbids_unsafe(),
+    room("cli", &["service", "runtime", "load"]),
 ];
 
 /// Every room may use these.

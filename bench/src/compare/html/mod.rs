@@ -193,10 +193,8 @@ fn percentile_plot(rounds: &Rounds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        compare::report::{Axis, Better},
-        tcp::Percentiles,
-    };
+    use crate::compare::report::{Axis, Better};
+    use framewire::load::Percentiles;
 
     fn rounds(bytes: f64) -> Rounds {
         let latency = |us: f64| Percentiles(vec![(0.5, us), (0.99, 3.0 * us), (0.9999, 20.0 * us)]);

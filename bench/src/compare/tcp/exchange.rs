@@ -1,17 +1,15 @@
 //! Request and answer: over lasting connections, and over one each.
 
 use super::{Client, engine_client, framewire_side, kernel_side, result_of, target};
-use crate::{
-    compare::{
-        Plan,
-        bed::{Bed, Running, Side},
-        report::Better,
-        systems::{Appliance, FRAMEWIRE},
-        turns::{Contender, Contest, Figure, Row, Turn},
-    },
-    tcp::{Exchange, ExchangeResult},
+use crate::compare::{
+    Plan,
+    bed::{Bed, Running, Side},
+    report::Better,
+    systems::{Appliance, FRAMEWIRE},
+    turns::{Contender, Contest, Figure, Row, Turn},
 };
 use anyhow::{Context, Result, ensure};
+use framewire::load::{Exchange, ExchangeResult};
 use std::{fmt, process::Command};
 
 /// What is asked of an echo service.

@@ -1,17 +1,15 @@
 //! HTTP requests over lasting connections, by wrk.
 
 use super::{Client, framewire_side, installed, kernel_side, patience};
-use crate::{
-    compare::{
-        Plan,
-        bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
-        report::Better,
-        systems::{Appliance, FRAMEWIRE},
-        turns::{Contender, Contest, Figure, Row, Turn},
-    },
-    tcp::Percentiles,
+use crate::compare::{
+    Plan,
+    bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
+    report::Better,
+    systems::{Appliance, FRAMEWIRE},
+    turns::{Contender, Contest, Figure, Row, Turn},
 };
 use anyhow::{Context, Result, bail, ensure};
+use framewire::load::Percentiles;
 use framewire_tests::rig::TempDir;
 use std::{
     fs,

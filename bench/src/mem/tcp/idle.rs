@@ -1,6 +1,6 @@
 //! `mem-tcp-idle`: what an established connection holds on which nothing happens.
 
-use super::{Checksum, engine_host::EngineServer, peer::Peer};
+use super::{Checksum, Work, engine_host::EngineServer, peer::Peer};
 use crate::{
     allocator::{InUse, in_use},
     mem::{FLOW, introduce},
@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Ports used of each of the peer's addresses.
 const PORTS: std::ops::Range<u16> = 1024..61_024;
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
 /// Options of `mem-tcp-idle`.
 #[derive(Args, Debug)]
@@ -45,6 +46,19 @@ pub(crate) fn run(args: &IdleArgs) -> Result<()> {
 
 /// Opens them and counts.
 pub(crate) fn measure(connections: usize) -> Result<IdleResult> {
+    open(connections).map(|(_, result)| result)
+}
+
+/// As [`measure`]; and nanoseconds for each data segment that another connection among them receives.
+pub(crate) fn measure_active(connections: usize, segments: usize) -> Result<(IdleResult, f64)> {
+    let (mut server, result) = open(connections)?;
+    let source = SocketAddrV4::new(FIRST_ADDRESS, PORTS.end + 1);
+    let mut peer = Peer::new(Flow { source, ..FLOW });
+    super::establish(&mut server, &mut peer)?;
+    Ok((result, super::steady(&mut server, &mut peer, Work::Receive, segments as u64)?.ns_per_segment))
+}
+
+fn open(connections: usize) -> Result<(EngineServer, IdleResult)> {
     ensure!(connections > 0, "--connections: at least one");
     let mut server = EngineServer::new(FLOW, Checksum::Verify)?;
     let addresses = connections.div_ceil(PORTS.len());
@@ -68,12 +82,13 @@ pub(crate) fn measure(connections: usize) -> Result<IdleResult> {
     let accepted = server.accepted();
     ensure!(accepted == connections as u64 + 1, "{accepted} connections accepted, not {}", connections + 1);
     let each = |value: isize| value as f64 / connections as f64;
-    Ok(IdleResult {
+    let result = IdleResult {
         connections,
         bytes_per_connection: each(bytes - before.bytes),
         blocks_per_connection: each(blocks - before.blocks),
         frames_held: free.saturating_sub(server.free_frames()),
-    })
+    };
+    Ok((server, result))
 }
 
 fn establish(server: &mut EngineServer, source: SocketAddrV4) -> Result<()> {

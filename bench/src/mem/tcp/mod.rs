@@ -197,15 +197,15 @@ fn scripted(stack: &mut dyn Scripted, work: Work, segments: u64) -> Result<TcpRe
     introduce(stack, FLOW)?;
     let mut peer = Peer::new(FLOW);
     establish(stack, &mut peer)?;
+    steady(stack, &mut peer, work, segments)
+}
+
+/// On a connection that is there.
+fn steady(stack: &mut dyn Scripted, peer: &mut Peer, work: Work, segments: u64) -> Result<TcpResult> {
     let mut times_ns = Vec::new();
     let (mut counted, mut number, mut idle) = (0, 0, 0);
     while counted < segments {
-        let (took, count) = match work {
-            Work::Receive => receive(stack, &mut peer)?,
-            Work::Send => send(stack, &mut peer)?.0,
-            Work::Ack => send(stack, &mut peer)?.1,
-            Work::Bulk => bail!("bulk has no scripted peer"),
-        };
+        let (took, count) = batch(stack, peer, work)?;
         idle = if count == 0 { idle + 1 } else { 0 };
         ensure!(idle < IDLE_TURNS_MAX, "it stalled after {counted} segments");
         number += 1;
@@ -217,6 +217,37 @@ fn scripted(stack: &mut dyn Scripted, work: Work, segments: u64) -> Result<TcpRe
     times_ns.sort_by(f64::total_cmp);
     let median = times_ns.get(times_ns.len() / 2).copied().unwrap_or(f64::NAN);
     Ok(TcpResult { segment_bytes: peer.segment_bytes(), segments: counted, ns_per_segment: median })
+}
+
+fn batch(stack: &mut dyn Scripted, peer: &mut Peer, work: Work) -> Result<Batch> {
+    match work {
+        Work::Receive => receive(stack, peer),
+        Work::Send => Ok(send(stack, peer)?.0),
+        Work::Ack => Ok(send(stack, peer)?.1),
+        Work::Bulk => bail!("bulk has no scripted peer"),
+    }
+}
+
+/// One of the engine's connections, to do a batch at a time on.
+#[derive(Debug)]
+pub(crate) struct OnConnection {
+    server: engine_host::EngineServer,
+    peer: Peer,
+    work: Work,
+}
+
+impl OnConnection {
+    pub(crate) fn new(work: Work) -> Result<Self> {
+        let (mut server, mut peer) = (engine_host::EngineServer::new(FLOW, Checksum::Verify)?, Peer::new(FLOW));
+        introduce(&mut server, FLOW)?;
+        establish(&mut server, &mut peer)?;
+        Ok(Self { server, peer, work })
+    }
+
+    /// What it took, and how many segments there were in it.
+    pub(crate) fn batch(&mut self) -> Result<(Duration, usize)> {
+        batch(&mut self.server, &mut self.peer, self.work)
+    }
 }
 
 fn establish(stack: &mut dyn Scripted, peer: &mut Peer) -> Result<()> {

@@ -1,14 +1,11 @@
 //! `fw-tcp-rr` and `fw-tcp-crr`: the same requests as over the kernel's sockets.
 
 use super::{EngineExchangeArgs, Outcome};
-use crate::tcp::{
-    DRAIN, Exchange, ExchangeArgs, number_request,
-    pace::Pace,
-    request,
-    tally::{ExchangeResult, Tally, cpu_time},
-};
 use anyhow::{Result, anyhow, bail, ensure};
-use framewire::socket::{App, AppError, Event, Net, TcpEvent, TcpOptions, TcpRecvError, TcpSendError, TcpStream, Work};
+use framewire::{
+    load::{DRAIN, Exchange, ExchangeOptions, ExchangeResult, Pace, Tally, cpu_time, number_request, request},
+    socket::{App, AppError, Event, Net, TcpEvent, TcpOptions, TcpRecvError, TcpSendError, TcpStream, Work},
+};
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
     time::{Duration, Instant},
@@ -20,11 +17,12 @@ const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 pub(in crate::tcp) fn run(args: &EngineExchangeArgs, exchange: Exchange) -> Result<()> {
     let options = args.exchange.clone();
     options.check()?;
+    ensure!(options.idle == 0, "--idle: connections of the kernel's only");
     let seconds = options.warm_up + options.seconds + DRAIN.as_secs_f64();
     let result = super::run(&args.link, options.core, seconds, move |outcome| {
         Box::new(Client::new(options.clone(), exchange, outcome))
     })?;
-    args.exchange.print(&result)
+    crate::tcp::print(&args.exchange, &result)
 }
 
 /// One connection, or one after another.
@@ -43,7 +41,7 @@ struct Lane {
 
 #[derive(Debug)]
 struct Client {
-    args: ExchangeArgs,
+    args: ExchangeOptions,
     exchange: Exchange,
     outcome: Option<Outcome<ExchangeResult>>,
     lanes: Vec<Lane>,
@@ -63,7 +61,7 @@ struct Run {
 }
 
 impl Client {
-    fn new(args: ExchangeArgs, exchange: Exchange, outcome: Outcome<ExchangeResult>) -> Self {
+    fn new(args: ExchangeOptions, exchange: Exchange, outcome: Outcome<ExchangeResult>) -> Self {
         let lane = || Lane {
             stream: None,
             connected: false,

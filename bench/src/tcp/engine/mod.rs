@@ -6,10 +6,11 @@ mod exchange;
 pub(super) use bulk::run as run_bulk;
 pub(super) use exchange::run as run_exchange;
 
-use super::{BulkArgs, ExchangeArgs};
+use super::BulkArgs;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use framewire::{
+    load::ExchangeOptions,
     runtime::{Engine, EngineConfig, IdlePolicy, WorkerProgram},
     socket::App,
     stack::StackConfig,
@@ -38,7 +39,7 @@ pub(crate) struct LinkArgs {
 #[derive(Args, Debug)]
 pub(crate) struct EngineExchangeArgs {
     #[command(flatten)]
-    pub(super) exchange: ExchangeArgs,
+    pub(super) exchange: ExchangeOptions,
     #[command(flatten)]
     pub(super) link: LinkArgs,
 }

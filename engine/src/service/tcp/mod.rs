@@ -2,7 +2,6 @@
 
 mod conns;
 mod echo;
-pub(super) mod pattern;
 mod sink;
 mod source;
 #[cfg(test)]
@@ -13,7 +12,7 @@ pub use echo::TcpEcho;
 pub use sink::TcpSink;
 pub use source::{Peers, TcpSource, TcpSourceConfig};
 
-use super::Counts;
+use super::{Counts, pattern};
 use crate::{
     config,
     socket::{AppError, CloseReason, CongestionAlgorithm, Keepalive, Net, TcpListener, TcpOptions, TcpStream},

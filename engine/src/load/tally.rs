@@ -1,7 +1,6 @@
 //! What exchanges took.
 
-use super::pace::Pace;
-use anyhow::{Context, Result};
+use super::{LoadError, Pace};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -17,7 +16,7 @@ const QUANTILES: [f64; 9] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0
 
 /// Latencies: quantile and microseconds, the quantiles in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Percentiles(pub(crate) Vec<(f64, f64)>);
+pub struct Percentiles(pub Vec<(f64, f64)>);
 
 impl Percentiles {
     /// Those beyond which at least one measurement lies: the others would be the maximum under another name.
@@ -29,19 +28,25 @@ impl Percentiles {
 
 /// What a client saw, and prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ExchangeResult {
-    /// Requests that were due in the measured time.
-    pub(crate) exchanges: u64,
-    /// Those of them without an answer within two seconds after it; their latency is counted up to then.
-    pub(crate) unanswered: u64,
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    pub(crate) max_us: f64,
-    pub(crate) latency_us: Percentiles,
+pub struct ExchangeResult {
+    /// Requests that were due in the measured time and whose latency is counted: datagrams that were lost are not among them.
+    pub exchanges: u64,
+    /// Requests without an answer within two seconds after that time; over TCP their latency is counted up to then.
+    pub unanswered: u64,
+    /// Answers a second.
+    pub per_second: f64,
+    /// Median latency, in microseconds.
+    pub p50_us: f64,
+    /// 99th percentile, in microseconds.
+    pub p99_us: f64,
+    /// 99.9th percentile, in microseconds.
+    pub p999_us: f64,
+    /// The longest, in microseconds.
+    pub max_us: f64,
+    /// As many percentiles as there were enough exchanges for.
+    pub latency_us: Percentiles,
     /// Share of its core's time that the client used; 1 if it spins.
-    pub(crate) busy: f64,
+    pub busy: f64,
 }
 
 impl fmt::Display for ExchangeResult {
@@ -56,8 +61,9 @@ impl fmt::Display for ExchangeResult {
     }
 }
 
+/// Counts exchanges and their latencies.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     begin: Instant,
     end: Instant,
     times_ns: Histogram<u64>,
@@ -69,14 +75,18 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts what is due from `begin` until before `end`.
-    pub(super) fn new(begin: Instant, end: Instant) -> Result<Self> {
-        let times_ns = Histogram::new_with_bounds(1, LONGEST_NS, 3).context("a histogram of three digits")?;
+    ///
+    /// # Errors
+    /// No histogram.
+    pub fn new(begin: Instant, end: Instant) -> Result<Self, LoadError> {
+        let times_ns = Histogram::new_with_bounds(1, LONGEST_NS, 3)
+            .map_err(|error| LoadError::Unexpected(format!("a histogram of three digits: {error}")))?;
         Ok(Self { begin, end, times_ns, ended: 0, unanswered: 0, cpu_at_begin: None })
     }
 
     /// An exchange due at `due` ended at `now`.
     #[inline]
-    pub(super) fn record(&mut self, due: Instant, now: Instant) {
+    pub fn record(&mut self, due: Instant, now: Instant) {
         if now >= self.begin {
             if now < self.end {
                 self.ended += 1;
@@ -99,8 +109,15 @@ impl Tally {
         self.record(due, now);
     }
 
+    /// A request that was due at `due` is known to be lost: no latency of it is counted.
+    pub fn lose(&mut self, due: Instant) {
+        if due >= self.begin && due < self.end {
+            self.unanswered += 1;
+        }
+    }
+
     /// The end: counts what is without an answer on each connection, and what had to wait for it.
-    pub(super) fn give_up_all(&mut self, pace: &mut Pace, outstanding: impl Iterator<Item = Option<Instant>>) {
+    pub fn give_up_all(&mut self, pace: &mut Pace, outstanding: impl Iterator<Item = Option<Instant>>) {
         let (now, end) = (Instant::now(), pace.end());
         for (connection, due) in outstanding.enumerate() {
             let Some(due) = due else { continue };
@@ -111,7 +128,9 @@ impl Tally {
         }
     }
 
-    pub(super) fn result(&self, cpu_at_end: Duration) -> ExchangeResult {
+    /// What it came to; with what [`cpu_time`] said at the end of the measured time.
+    #[must_use]
+    pub fn result(&self, cpu_at_end: Duration) -> ExchangeResult {
         let us = |quantile: f64| self.times_ns.value_at_quantile(quantile) as f64 / 1e3;
         let seconds = (self.end - self.begin).as_secs_f64();
         let cpu = cpu_at_end.saturating_sub(self.cpu_at_begin.unwrap_or(cpu_at_end));
@@ -130,7 +149,8 @@ impl Tally {
 }
 
 /// What this process has used of its core.
-pub(super) fn cpu_time() -> Duration {
+#[must_use]
+pub fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -1,13 +1,8 @@
-//! `tcp-rr` and `tcp-crr`: requests over the kernel's sockets, by one edge-triggered epoll loop.
+//! TCP requests over the kernel's sockets, by one edge-triggered epoll loop: on lasting connections, or on one each.
 
 use super::{
-    DRAIN, Exchange, ExchangeArgs, KernelExchangeArgs, number_request,
-    pace::Pace,
-    request,
-    tally::{ExchangeResult, Tally, cpu_time},
+    DRAIN, During, ExchangeOptions, ExchangeResult, LoadError, Pace, Tally, cpu_time, number_request, pin, request,
 };
-use crate::affinity;
-use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     event::{
         Timespec,
@@ -17,24 +12,37 @@ use rustix::{
     net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt},
 };
 use std::{
-    net::SocketAddrV4,
+    net::{SocketAddrV4, TcpStream},
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 const EVENTS: usize = 256;
+/// A service that does not take a connection within this time is not there.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A blocking wait ends now and then, to see whether the time is over.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-pub(super) fn run(args: &KernelExchangeArgs, exchange: Exchange) -> Result<()> {
-    let KernelExchangeArgs { exchange: options, spin } = args;
-    options.check()?;
-    affinity::pin(options.core)?;
-    options.print(&measure(options, exchange, *spin)?)
+type Result<T> = std::result::Result<T, LoadError>;
+
+/// Whether connections last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// One connection, many requests.
+    Request,
+    /// Connect, one request, its answer, close; all of that is the latency.
+    Connection,
 }
 
-fn measure(args: &ExchangeArgs, exchange: Exchange, spin: bool) -> Result<ExchangeResult> {
+/// Exchanges requests for answers with an echo service, over TCP. Blocks, unless it is to `spin` or has a rate to keep.
+///
+/// # Errors
+/// A wrong option, a refusal of the kernel or of the service, a wrong answer.
+pub fn exchange_tcp(args: &ExchangeOptions, exchange: Exchange, spin: bool) -> Result<ExchangeResult> {
+    args.check()?;
+    pin(args.core)?;
+    let idle = connect_idle(args)?;
     let mut client = Client::new(args, exchange)?;
     if exchange == Exchange::Request {
         client.connect_all()?;
@@ -68,11 +76,11 @@ fn measure(args: &ExchangeArgs, exchange: Exchange, spin: bool) -> Result<Exchan
         events.clear();
         match epoll::wait(&client.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error).context("epoll_wait"),
+            Err(error) => return Err(error).during("epoll_wait"),
         }
         for event in &events {
             let number = event.data.u64() as usize;
-            if let Some(due) = client.advance(number).with_context(|| format!("connection {number}"))? {
+            if let Some(due) = client.advance(number)? {
                 let now = Instant::now();
                 tally.record(due, now);
                 client.start(number, now, &mut pace)?;
@@ -80,6 +88,7 @@ fn measure(args: &ExchangeArgs, exchange: Exchange, spin: bool) -> Result<Exchan
         }
     }
     tally.give_up_all(&mut pace, client.lanes.iter().map(|lane| lane.due));
+    drop(idle);
     Ok(tally.result(cpu_at_end.unwrap_or_else(cpu_time)))
 }
 
@@ -106,8 +115,8 @@ struct Client {
 }
 
 impl Client {
-    fn new(args: &ExchangeArgs, exchange: Exchange) -> Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create1")?;
+    fn new(args: &ExchangeOptions, exchange: Exchange) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during("epoll_create1")?;
         let lane = || Lane { socket: None, due: None, request: request(args.bytes), requests: 0, sent: 0, received: 0 };
         let lanes = std::iter::repeat_with(lane).take(args.connections).collect();
         Ok(Self { epoll, target: args.target, exchange, lanes, outstanding: 0, answer: vec![0; args.bytes] })
@@ -116,10 +125,9 @@ impl Client {
     /// Blocking, before anything is measured.
     fn connect_all(&mut self) -> Result<()> {
         for number in 0..self.lanes.len() {
-            let socket = std::net::TcpStream::connect_timeout(&self.target.into(), Duration::from_secs(10))
-                .with_context(|| format!("connecting to {}", self.target))?;
-            socket.set_nonblocking(true)?;
-            socket.set_nodelay(true)?;
+            let socket = connect(self.target)?;
+            socket.set_nonblocking(true).during("O_NONBLOCK")?;
+            socket.set_nodelay(true).during("TCP_NODELAY")?;
             self.watch(number, socket.into())?;
         }
         Ok(())
@@ -127,7 +135,7 @@ impl Client {
 
     fn watch(&mut self, number: usize, socket: OwnedFd) -> Result<()> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-        epoll::add(&self.epoll, &socket, EventData::new_u64(number as u64), interest).context("epoll_ctl")?;
+        epoll::add(&self.epoll, &socket, EventData::new_u64(number as u64), interest).during("epoll_ctl")?;
         self.lanes[number].socket = Some(socket);
         Ok(())
     }
@@ -141,17 +149,17 @@ impl Client {
         lane.requests += 1;
         self.outstanding += 1;
         match self.exchange {
-            Exchange::Request => lane.send().context("send"),
+            Exchange::Request => lane.send().during("send"),
             Exchange::Connection => self.connect(number),
         }
     }
 
     fn connect(&mut self, number: usize) -> Result<()> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).context("socket")?;
+        let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).during("socket")?;
         match net::connect(&socket, &self.target) {
             Ok(()) | Err(Errno::INPROGRESS) => self.watch(number, socket),
-            Err(error) => Err(error).with_context(|| format!("connect to {}", self.target)),
+            Err(error) => Err(error).during(format_args!("connect to {}", self.target)),
         }
     }
 
@@ -161,11 +169,10 @@ impl Client {
         let (Some(due), Some(socket)) = (lane.due, &lane.socket) else { return Ok(None) };
         if lane.sent < lane.request.len() {
             if self.exchange == Exchange::Connection && lane.sent == 0 {
-                sockopt::socket_error(socket)
-                    .context("SO_ERROR")?
-                    .with_context(|| format!("connect to {}", self.target))?;
+                let outcome = sockopt::socket_error(socket).during("SO_ERROR")?;
+                outcome.during(format_args!("connect to {}", self.target))?;
             }
-            lane.send().context("send")?;
+            lane.send().during("send")?;
         }
         if !lane.receive(&mut self.answer)? {
             return Ok(None);
@@ -200,15 +207,26 @@ impl Lane {
         while self.received < self.request.len() {
             let rest = &mut answer[self.received..];
             let count = match net::recv(socket, &mut *rest, RecvFlags::empty()) {
-                Ok((0, _)) => bail!("the server closed the connection"),
+                Ok((0, _)) => return Err(LoadError::Unexpected("the service closed the connection".into())),
                 Ok((count, _)) => count,
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-                Err(error) => return Err(error).context("recv"),
+                Err(error) => return Err(error).during("recv"),
             };
             let expected = &self.request[self.received..self.received + count];
-            ensure!(rest[..count] == *expected, "a wrong answer to request {}", self.requests - 1);
+            if rest[..count] != *expected {
+                return Err(LoadError::Unexpected(format!("a wrong answer to request {}", self.requests - 1)));
+            }
             self.received += count;
         }
         Ok(true)
     }
+}
+
+fn connect(target: SocketAddrV4) -> Result<TcpStream> {
+    TcpStream::connect_timeout(&target.into(), PATIENCE).during(format_args!("connect to {target}"))
+}
+
+/// Connections on which nothing happens.
+fn connect_idle(args: &ExchangeOptions) -> Result<Vec<TcpStream>> {
+    (0..args.idle).map(|_| connect(args.target)).collect()
 }

@@ -3,7 +3,7 @@
 const GROUP_BYTES: u64 = 8;
 
 /// Writes the bytes of a stream from `position` on.
-pub(in crate::service) fn write(position: u64, to: &mut [u8]) {
+pub(crate) fn write(position: u64, to: &mut [u8]) {
     let (mut at, mut rest) = (position, to);
     while !rest.is_empty() {
         let skip = (at % GROUP_BYTES) as usize;
@@ -17,7 +17,7 @@ pub(in crate::service) fn write(position: u64, to: &mut [u8]) {
 }
 
 /// How many of `bytes` are not what a stream has from `position` on.
-pub(in crate::service) fn count_wrong(position: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn count_wrong(position: u64, bytes: &[u8]) -> u64 {
     let (mut at, mut rest, mut wrong) = (position, bytes, 0);
     while !rest.is_empty() {
         let skip = (at % GROUP_BYTES) as usize;

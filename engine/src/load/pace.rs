@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+/// When each request of a run is due.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     begin: Instant,
     end: Instant,
     /// `None`: the next one is due when the one before is answered.
@@ -18,20 +19,24 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Requests are due from `begin` until before `end`.
-    pub(super) fn new(begin: Instant, end: Instant, rate: Option<f64>, connections: usize) -> Self {
+    /// Requests are due from `begin` until before `end`, `rate` of them a second over all connections. Without a rate, a connection's next one is due when
+    /// the one before is answered.
+    #[must_use]
+    pub fn new(begin: Instant, end: Instant, rate: Option<f64>, connections: usize) -> Self {
         let gap = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         Self { begin, end, gap, due: 0, started: vec![0; connections] }
     }
 
-    pub(super) fn end(&self) -> Instant {
+    /// No request is due from then on.
+    #[must_use]
+    pub fn end(&self) -> Instant {
         self.end
     }
 
     /// At a constant rate: the next connection of which another request has become due. Connections that are busy with one before start
     /// it with [`Self::start`] when they are free.
     #[inline]
-    pub(super) fn newly_due(&mut self, now: Instant) -> Option<usize> {
+    pub fn newly_due(&mut self, now: Instant) -> Option<usize> {
         let due = self.time(self.gap?, self.due);
         if due > now || due >= self.end {
             return None;
@@ -43,7 +48,7 @@ impl Pace {
 
     /// The connection is free: when its next request was due, or `None` if none is yet.
     #[inline]
-    pub(super) fn start(&mut self, connection: usize, now: Instant) -> Option<Instant> {
+    pub fn start(&mut self, connection: usize, now: Instant) -> Option<Instant> {
         let Some(gap) = self.gap else { return (now < self.end).then_some(now) };
         let started = self.started[connection];
         let due = self.time(gap, started * self.started.len() as u64 + connection as u64);
