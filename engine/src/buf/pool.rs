@@ -50,6 +50,7 @@ impl Pool {
             run_free: Cell::new(0),
             run_hint: Cell::new(0),
             config,
+            lent: Cell::new(0),
             bad_completions: Cell::new(0),
             bad_receives: Cell::new(0),
             alloc_failures: Cell::new(0),
@@ -64,6 +65,18 @@ impl Pool {
     /// Frames in the pool.
     pub fn capacity(&self) -> u32 {
         self.0.metas.len() as u32
+    }
+
+    /// Says how many frames a port keeps with the device to receive into.
+    pub fn set_lent_frames(&self, frames: u32) {
+        self.0.lent.set(frames);
+    }
+
+    /// Frames that data may hold, on its way in or out, for as long as applications and peers please: all but those for large buffers, those with the
+    /// device, and the receive reserve.
+    pub fn data_frames(&self) -> u32 {
+        let PoolConfig { rx_reserve_frames, run_frames } = self.0.config;
+        self.capacity().saturating_sub(run_frames.saturating_add(rx_reserve_frames).saturating_add(self.0.lent.get()))
     }
 
     /// Free frames, the run area included.

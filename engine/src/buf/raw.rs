@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub(super) run_free: Cell<u32>,
     pub(super) run_hint: Cell<u32>,
     pub(super) config: PoolConfig,
+    /// Frames that the port keeps with the device.
+    pub(super) lent: Cell<u32>,
     pub(super) bad_completions: Cell<u64>,
     pub(super) bad_receives: Cell<u64>,
     pub(super) alloc_failures: Cell<u64>,

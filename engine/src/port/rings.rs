@@ -35,6 +35,7 @@ impl Rings {
         fill: Producer<FillAddr>,
         completion: Consumer<CompAddr>,
     ) -> Self {
+        pool.set_lent_frames(fill.size());
         Self {
             pool,
             rx,

@@ -178,7 +178,7 @@ impl Stack {
             path_mtus: PathMtus::new(seeds()),
             udp: udp::UdpTable::new(seeds()),
             raw: raw::RawTable::new(),
-            tcp: tcp::TcpTable::new(&mut seeds, &config.tcp, pool.capacity()),
+            tcp: tcp::TcpTable::new(&mut seeds, &config.tcp, pool.data_frames()),
             reassembler: Reassembler::new(config.fragments.clone(), seeds()),
             ip_ids: IpIds::new(seeds()),
             icmp_errors: TokenBucket::new(config.icmp_errors_per_s, config.icmp_errors_burst),

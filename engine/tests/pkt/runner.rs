@@ -97,9 +97,12 @@ pub(crate) fn run_text(name: &str, text: &str) -> Result<(), String> {
 
 impl Runner {
     fn new(settings: Settings) -> Result<Self, String> {
-        let region = Region::map(settings.frames, settings.chunk_bytes, HugePages::Never).map_err(|e| e.to_string())?;
-        let run_frames = settings.frames as u32 / 2;
-        let pool = Pool::new(region, PoolConfig { rx_reserve_frames: 32, run_frames });
+        const RX_RESERVE: usize = 32;
+        let run_frames = settings.frames / 2;
+        let frames = settings.frames + run_frames + RX_RESERVE;
+        let region = Region::map(frames, settings.chunk_bytes, HugePages::Never).map_err(|e| e.to_string())?;
+        let config = PoolConfig { rx_reserve_frames: RX_RESERVE as u32, run_frames: run_frames as u32 };
+        let pool = Pool::new(region, config);
         let mut config = StackConfig::new([7; 32]);
         let mut options = TcpOptions::default();
         for (name, value) in &settings.stack {

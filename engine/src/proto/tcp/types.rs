@@ -240,7 +240,7 @@ pub struct TcpConfig {
     pub ecn: Ecn,
     /// Answer with cookies when a listener's backlog overflows (RFC 4987).
     pub syn_cookies: bool,
-    /// Received frames of all connections together, in hundredths of the pool's frames.
+    /// Received frames of all connections together, in hundredths of [the frames that data may hold](crate::buf::Pool::data_frames): the rest is for what is sent.
     pub rx_frames_percent: u8,
     /// What new connections begin with.
     pub options: TcpOptions,

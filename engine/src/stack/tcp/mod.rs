@@ -211,8 +211,8 @@ pub(super) struct TcpTable {
 }
 
 impl TcpTable {
-    pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], config: &TcpConfig, pool_frames: u32) -> Self {
-        let rx_frames_max = (u64::from(pool_frames) * u64::from(config.rx_frames_percent.min(100)) / 100) as u32;
+    pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], config: &TcpConfig, data_frames: u32) -> Self {
+        let rx_frames_max = (u64::from(data_frames) * u64::from(config.rx_frames_percent.min(100)) / 100) as u32;
         let mut pair = || {
             let [a, b, ..] = seeds();
             [a, b]

@@ -310,3 +310,36 @@ fn bytes_are_counted_once_and_the_end_is_told_to_who_takes() {
     assert_eq!(pair.hosts[1].tcp_poll_event(handle), None);
     pair.whole();
 }
+
+#[test]
+fn streams_that_nobody_reads_leave_frames_to_answer_with() {
+    let mut pair = Pair::new();
+    // As a port would.
+    pair.hosts[1].pool().set_lent_frames(512);
+    let pool = pair.hosts[1].pool().clone();
+    let config = StackConfig::new([3; 32]);
+    pair.hosts[1] = Stack::new(pool.clone(), config, Instant::ZERO);
+    let mac = MacAddr([2, 0, 0, 0, 0, 2]);
+    pair.hosts[1].add_interface(IfaceConfig::new("mem", mac, vec!["10.0.0.2/24".parse().unwrap()])).unwrap();
+    assert_eq!(pool.data_frames(), 2048 - 256 - 64 - 512);
+    let listener = pair.net(1).tcp_listen(at(2, 7), 16).unwrap();
+    let clients: Vec<_> = (0..6).map(|_| pair.net(0).tcp_connect(at(2, 7)).unwrap()).collect();
+    pair.settle();
+    let servers: Vec<_> = clients.iter().map(|_| listener.accept(&mut pair.net(1)).expect("accepted")).collect();
+    for _ in 0..400 {
+        for client in &clients {
+            if let Some(mut buf) = pair.net(0).alloc_contiguous(1400) {
+                buf.put_slice(&[7; 1400]).unwrap();
+                // A full queue gives it back.
+                let _ = client.send(&mut pair.net(0), buf);
+            }
+        }
+        pair.advance(Duration::from_millis(2));
+    }
+    let held = pair.hosts[1].usage().tcp_rx_frames;
+    assert!((300..=pool.data_frames() / 2).contains(&held), "{held}");
+    // Those with the device are free here.
+    let left = pool.free_for_tx() - 512;
+    assert!(left >= pool.data_frames() / 2, "{left}");
+    drop((servers, clients, listener));
+}
