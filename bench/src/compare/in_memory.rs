@@ -49,7 +49,8 @@ pub(super) fn check(plan: &Plan, cases: &[Case]) -> Result<()> {
 
 /// How many steps [`run`] has.
 pub(super) fn steps(plan: &Plan, cases: &[Case]) -> u64 {
-    cases.iter().map(|case| ((plan.rounds + usize::from(case.collect.is_some())) * case.systems.len()) as u64).sum()
+    let runs = |(index, case): (usize, &Case)| plan.rounds + usize::from(case.counted(plan, index).is_some());
+    cases.iter().enumerate().map(|numbered| (runs(numbered) * numbered.1.systems.len()) as u64).sum()
 }
 
 /// All of them, one after the other.
@@ -60,8 +61,14 @@ pub(super) fn run(
     stop: &StopFlag,
     progress: &Progress,
 ) -> Result<Vec<Rounds>> {
-    let pairs = cases.iter().filter(|case| !case.systems.is_empty()).map(|case| case.run(plan, suite, stop, progress));
-    pairs.collect::<Result<Vec<_>>>().map(|pairs| pairs.concat())
+    let mut all = Vec::new();
+    for (index, case) in cases.iter().enumerate().filter(|(_, case)| !case.systems.is_empty()) {
+        all.push(case.times(plan, suite, stop, progress)?);
+        if let Some(collect) = case.counted(plan, index) {
+            all.push(case.instructions(suite, collect, progress)?);
+        }
+    }
+    Ok(all)
 }
 
 /// Of the suite `mem-tcp`: what idle connections hold. Counted once: the count is the same each time.
@@ -159,9 +166,13 @@ fn strings(arguments: &[&str]) -> Vec<String> {
 }
 
 impl Case {
-    /// All rounds: by the clock and by callgrind.
-    fn run(&self, plan: &Plan, suite: &str, stop: &StopFlag, progress: &Progress) -> Result<Vec<Rounds>> {
-        let empty = |unit, better| Rounds {
+    /// How its instructions are counted, if they are: in a quick run, those of a suite's first case only, since callgrind takes seconds for each.
+    fn counted(&self, plan: &Plan, index: usize) -> Option<Collect> {
+        self.collect.filter(|_| !plan.quick || index == 0)
+    }
+
+    fn empty(&self, suite: &str, unit: &'static str, better: Better) -> Rounds {
+        Rounds {
             suite: suite.into(),
             scenario: self.scenario.clone(),
             unit,
@@ -169,9 +180,12 @@ impl Case {
             axis: None,
             systems: self.systems.iter().map(|&system| Measured::new(system, Vec::new())).collect(),
             notes: Vec::new(),
-        };
-        let (mut times, mut instructions) =
-            (empty(self.unit, self.better), empty(self.instructions_unit, Better::Lower));
+        }
+    }
+
+    /// All rounds, by the clock.
+    fn times(&self, plan: &Plan, suite: &str, stop: &StopFlag, progress: &Progress) -> Result<Rounds> {
+        let mut times = self.empty(suite, self.unit, self.better);
         for _ in 0..plan.rounds {
             for (&system, Measured { values, .. }) in self.systems.iter().zip(&mut times.systems) {
                 if stop.is_set() {
@@ -182,15 +196,19 @@ impl Case {
                 progress.done("");
             }
         }
-        // Counted once: the count is the same each time.
-        let Some(collect) = self.collect else { return Ok(vec![times]) };
+        Ok(times)
+    }
+
+    /// By callgrind. Counted once: the count is the same each time.
+    fn instructions(&self, suite: &str, collect: Collect, progress: &Progress) -> Result<Rounds> {
+        let mut instructions = self.empty(suite, self.instructions_unit, Better::Lower);
         for (&system, Measured { values, .. }) in self.systems.iter().zip(&mut instructions.systems) {
             progress.begin(format!("{suite} {} {system}, instructions", self.scenario));
             let count = instructions_each(collect, &self.arguments_for(system));
             values.push(count.with_context(|| self.scenario.clone())?);
             progress.done("");
         }
-        Ok(vec![times, instructions])
+        Ok(instructions)
     }
 
     fn arguments_for(&self, system: &str) -> Vec<String> {
