@@ -111,9 +111,14 @@ fn the_static_library_links() {
 }
 
 #[test]
-fn the_example_compiles() {
+fn the_examples_compile() {
     let Some(tools) = Toolchain::find() else { return };
-    tools.compile("gcc", &c_header::engine().join("examples/udp_echo.c"), &["-std=c99", "-pedantic"], "udp_echo");
+    for name in ["udp_echo", "chat", "tftp", "http10"] {
+        let source = c_header::engine().join("examples/c").join(name).with_extension("c");
+        for compiler in tools.compilers() {
+            tools.compile(compiler, &source, &["-std=c99", "-pedantic", "-O2"], name);
+        }
+    }
 }
 
 #[test]

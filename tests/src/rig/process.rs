@@ -1,9 +1,9 @@
 //! A child process that cannot outlive its test.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -52,6 +52,7 @@ impl Shared {
 pub struct Process {
     name: String,
     child: Child,
+    input: Option<ChildStdin>,
     shared: Arc<Shared>,
 }
 
@@ -60,8 +61,20 @@ impl Process {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn spawn(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn spawn(command: Command) -> Result<Self> {
+        Self::spawn_reading(command, Stdio::null())
+    }
+
+    /// Starts `command`; its standard input is what [`Self::write`] gives it.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_with_input(command: Command) -> Result<Self> {
+        Self::spawn_reading(command, Stdio::piped())
+    }
+
+    fn spawn_reading(mut command: Command, stdin: Stdio) -> Result<Self> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = format!("{command:?}");
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let shared = Arc::new(Shared::default());
@@ -71,7 +84,21 @@ impl Process {
         if let Some(stderr) = child.stderr.take() {
             Arc::clone(&shared).read(stderr);
         }
-        Ok(Self { name, child, shared })
+        let input = child.stdin.take();
+        Ok(Self { name, child, input, shared })
+    }
+
+    /// Writes to its standard input.
+    ///
+    /// # Errors
+    /// It has none, or none any more.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(bytes)
+    }
+
+    /// Ends its standard input.
+    pub fn end_input(&mut self) {
+        self.input = None;
     }
 
     /// The process id.
