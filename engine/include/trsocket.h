@@ -457,13 +457,18 @@ int tfFreeZeroCopyBuffer(ttUserMessage h); /* TM_EFAULT: nothing was touched */
 int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags);
 int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct tfSockaddr *to, int toLength);
 
-/* `length` bytes at `userData`, somewhere in `userBuffer`, with the errors of tfZeroCopySend (TM_EFAULT: userData is null). They are copied into frames (counted), and
- * freeFn(userBuffer), if freeFn is not null, is called once: on success, and on every error but TM_EWOULDBLOCK. */
+/* `length` bytes at `userData`, somewhere in `userBuffer`, with the errors of tfZeroCopySend (TM_EFAULT: userData is null). freeFn(userBuffer), if freeFn is not null, is called exactly once: on success when
+ * the bytes are no longer needed, and at once on every error but TM_EWOULDBLOCK.
+ * Bytes that all lie in one buffer that the application holds (from tfGetZeroCopyBuffer, tfZeroCopyRecv or a driver's buffer; of a scattered message, in one link) go out as they lie. They must not change until freeFn is
+ * called, in a turn of the loop: when no frame with them is with a driver, and, on a stream, the peer has acknowledged them or the connection has ended. The buffer stays the application's: it may send any parts of it, any
+ * number of times, and free it, even before that; tfZeroCopySend of the buffer itself is TM_EWOULDBLOCK until then, and a driver's cannot be handed up.
+ * All other memory is copied into frames (counted), and freeFn is called before this returns. Copied and counted too, in UMEM or not: MSG_OOB; raw sockets; a datagram that waits for the next hop's Ethernet address (freeFn: in a turn); packets
+ * of a driver or device that sends no packets in pieces. */
 int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags);
 int tfZeroCopyUserBufferSendTo(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags,
                                const struct tfSockaddr *to, int toLength);
-/* 1 to 1,024 blocks as one datagram; a null `to` means the connected peer. Returns the datagram's length. The array may be used again on return. They are copied into frames (counted), and
- * freeFn(userBufferPtr), if freeFn is not null, is called once for each block: on success, and on every error but TM_EWOULDBLOCK; but not without an array (TM_EFAULT) and with a count out of range (TM_EINVAL),
+/* 1 to 1,024 blocks as one datagram; a null `to` means the connected peer. Returns the datagram's length. The array may be used again on return. If each lies in a buffer of the application's they go out as
+ * tfZeroCopyUserBufferSend sends such bytes; else all are copied into frames (counted). freeFn(userBufferPtr), if freeFn is not null, is called once for each block, when that calls it; but not without an array (TM_EFAULT) and with a count out of range (TM_EINVAL),
  * where nothing is read. Errors in the order of tfZeroCopySendTo; TM_EFAULT: also a block of null with a length; TM_EINVAL: no bytes, a negative length, flags other
  * than MSG_DONTWAIT and MSG_DONTROUTE; TM_EOPNOTSUPP: a stream. */
 int tfSocketScatteredSendTo(int sd, ttUserBlockPtr blocks, int count, ttUserFreeFuncPtr freeFn, int flags, const struct tfSockaddr *to,

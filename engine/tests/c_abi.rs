@@ -59,6 +59,11 @@ fn scattered() {
 }
 
 #[test]
+fn user_memory() {
+    program("user_memory", &[]);
+}
+
+#[test]
 fn interfaces() {
     program("interfaces", &[]);
 }

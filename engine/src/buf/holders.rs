@@ -1,8 +1,8 @@
 //! The values that hold frames, one type per phase. Moving from phase to phase consumes the value; `Drop` gives the frame back.
 
 use super::raw::{
-    Extent, Hold, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, QUEUED_MASK, QUEUED_ONE, RETAINED, Raw, SUM_KNOWN,
-    Sealed,
+    Extent, Hold, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, QUEUED_MASK, QUEUED_ONE, RETAINED,
+    Raw, SUM_KNOWN, Sealed,
 };
 use std::{fmt, rc::Rc};
 
@@ -275,6 +275,14 @@ impl TxBuf {
     }
 }
 
+impl TxBuf {
+    /// Its frames' indices in the pool.
+    #[inline]
+    pub fn frames(&self) -> impl Iterator<Item = u32> {
+        self.0.frame_numbers()
+    }
+}
+
 impl RxBuf {
     /// The bytes of the first piece, to change in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
@@ -376,6 +384,18 @@ impl Frozen {
         left
     }
 
+    /// The slices that bytes `offset .. offset + len` lie in.
+    pub fn slices(&self, offset: usize, len: usize) -> impl Iterator<Item = &[u8]> {
+        let (mut skip, mut left) = (offset, len);
+        self.pieces().filter_map(move |piece| {
+            let start = skip.min(piece.len());
+            skip -= start;
+            let n = left.min(piece.len() - start);
+            left -= n;
+            (n > 0).then(|| &piece[start..start + n])
+        })
+    }
+
     /// Seals bytes `offset .. offset + len` (over all pieces) as descriptors handed to `sink` in order; every one but the last says `more`.
     /// Returns how many there were.
     ///
@@ -399,6 +419,42 @@ impl Frozen {
             sink(Sealed { pool: self.0.pool.clone(), frame: e.frame, start: e.start, len: e.len, more });
         });
         Ok(count)
+    }
+}
+
+impl Frozen {
+    /// No descriptor of the frames that bytes `offset .. offset + len` lie in waits in a queue or is with the kernel.
+    pub fn is_at_rest(&self, offset: usize, len: usize) -> bool {
+        let mut rests = true;
+        self.cut(offset, len, &mut |e, _| {
+            rests &= self.0.pool.meta(e.frame).state.get() & (QUEUED_MASK | KERNEL_TX_MASK) == 0;
+        });
+        rests
+    }
+
+    /// The bytes, to write again.
+    ///
+    /// # Errors
+    /// Gives itself back while a descriptor of its frames waits in a queue or is with the kernel.
+    pub fn thaw(mut self) -> Result<TxBuf, Self> {
+        if self.0.frame_numbers().any(|frame| self.0.pool.meta(frame).state.get() != OWNED) {
+            return Err(self);
+        }
+        // Whoever shared the bytes may have written there since their sum was taken.
+        self.0.sum = 0;
+        Ok(TxBuf(self.0))
+    }
+}
+
+/// Frozen bytes that several may send at once: they are held as long as anybody has the value.
+pub trait Content: fmt::Debug {
+    /// The bytes.
+    fn frozen(&self) -> &Frozen;
+}
+
+impl Content for Frozen {
+    fn frozen(&self) -> &Frozen {
+        self
     }
 }
 

@@ -25,7 +25,7 @@ mod region;
 mod tests;
 mod txqueue;
 
-pub use holders::{Frozen, Retained, RxBuf, TxBuf};
+pub use holders::{Content, Frozen, Retained, RxBuf, TxBuf};
 pub use ledger::Ledger;
 pub use pool::{Pool, PoolConfig, PoolCounters};
 pub use raw::{BadAddr, Extent, NoSpace, Sealed};

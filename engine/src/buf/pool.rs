@@ -109,6 +109,12 @@ impl Pool {
         &self.0.region
     }
 
+    /// The frame that the byte at `address` in this process's memory lies in.
+    pub fn frame_at(&self, address: usize) -> Option<u32> {
+        let offset = address.checked_sub(self.0.base.addr())?;
+        self.0.locate(offset as u64).map(|(frame, _)| frame)
+    }
+
     /// An empty buffer for an application's data; `None` when only the receive reserve is left.
     #[inline]
     pub fn alloc_tx(&self) -> Option<TxBuf> {

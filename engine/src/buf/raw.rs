@@ -406,6 +406,14 @@ impl Raw {
         self.pool.meta(self.frame).next.get()
     }
 
+    /// The frames of the run, then those of the chain.
+    #[inline]
+    pub(super) fn frame_numbers(&self) -> impl Iterator<Item = u32> {
+        let link = |at: u32| (at != NIL).then_some(at);
+        let rest = std::iter::successors(link(self.next()), move |&at| link(self.pool.meta(at).next.get()));
+        (self.frame..self.frame + u32::from(self.frames)).chain(rest)
+    }
+
     #[inline]
     pub(super) fn total_len(&self) -> usize {
         let mut total = self.len as usize;

@@ -97,11 +97,11 @@ pub use crate::{
 };
 
 use crate::{
-    buf::TxBuf,
+    buf::{Frozen, TxBuf},
     stack::{Stack, StackEvent, UdpHandle},
     time::{Duration, Instant},
 };
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, ops::Range};
 
 /// Events that one turn hands to the application at most; the rest waits for the next turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -250,6 +250,24 @@ impl UdpSocket {
     #[inline]
     pub fn send_to(self, net: &mut Net<'_>, buf: TxBuf, to: SocketAddrV4) -> Result<(), SendError> {
         net.stack.udp_send_to(self.0, buf, to)
+    }
+
+    /// Sends `range` of frozen bytes, such as static content, as one datagram to `to`: any number of sockets may send the same frames at once, uncopied where the port sends packets in
+    /// pieces and the next hop is known; else a copy, which is counted. False: would block; an event tells when to try again.
+    ///
+    /// # Errors
+    /// See [`SendError`]; `MessageSize` also for a range that is not within the bytes, never `WouldBlock`.
+    pub fn send_shared(
+        self,
+        net: &mut Net<'_>,
+        bytes: &Frozen,
+        range: Range<usize>,
+        to: SocketAddrV4,
+    ) -> Result<bool, SendError> {
+        if range.end > bytes.total_len() {
+            return Err(SendError::MessageSize);
+        }
+        net.stack.udp_send_shared(self.0, &[(bytes, range.start, range.len())], to)
     }
 
     /// Sends a copy of `bytes`. The copy is counted.

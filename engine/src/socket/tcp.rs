@@ -219,7 +219,7 @@ impl TcpStream {
     /// # Errors
     /// See [`TcpSendError`]; `Full` when the range does not fit the send queue now.
     pub fn send_shared(self, net: &mut Net<'_>, bytes: &Rc<Frozen>, range: Range<usize>) -> Result<(), TcpSendError> {
-        match net.stack.tcp_send_shared(self.0, bytes, range) {
+        match net.stack.tcp_send_shared(self.0, Rc::<Frozen>::clone(bytes), range) {
             Some(Ok(true)) => Ok(()),
             Some(Ok(false)) => Err(TcpSendError::Full),
             Some(Err(refusal)) => Err(refusal.into()),

@@ -1,16 +1,15 @@
-//! The way out: route, neighbour, headers, fragments, egress queue.
+//! The way out: route, neighbour, headers, egress queue. What is not one small frame: [`packets`](super::packets).
 
 use super::{Stack, dest::Destination};
 use crate::{
-    buf::{Frozen, TxBuf},
+    buf::TxBuf,
     proto::{IfaceId, neighbour::Lookup, udp::PendingError},
     wire::{
         MacAddr, arp, checksum, ethernet,
-        ipv4::{self, DONT_FRAGMENT, MORE_FRAGMENTS},
+        ipv4::{self, DONT_FRAGMENT},
         udp,
     },
 };
-use smallvec::SmallVec;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Why a send was refused.
@@ -78,14 +77,14 @@ pub(super) enum L4 {
 }
 
 impl L4 {
-    fn protocol(self) -> u8 {
+    pub(super) fn protocol(self) -> u8 {
         match self {
             Self::Udp { .. } => ipv4::protocol::UDP,
             Self::Ready { protocol } | Self::Whole { protocol } => protocol,
         }
     }
 
-    fn header_bytes(self) -> usize {
+    pub(super) fn header_bytes(self) -> usize {
         match self {
             Self::Udp { .. } => udp::HEADER_BYTES,
             Self::Ready { .. } | Self::Whole { .. } => 0,
@@ -111,7 +110,7 @@ pub(super) struct Parked {
 const UDP_HEADERS: usize = ethernet::HEADER_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
 
 /// Where a packet goes next.
-enum Way {
+pub(super) enum Way {
     Known(Destination),
     /// The neighbour is being asked: park.
     Pending(IfaceId, Ipv4Addr),
@@ -137,7 +136,7 @@ impl Stack {
 
     /// How packets to `dst` went not long ago, if nothing changed since.
     #[inline]
-    fn remembered_way(&self, dst: Ipv4Addr) -> Option<Destination> {
+    pub(super) fn remembered_way(&self, dst: Ipv4Addr) -> Option<Destination> {
         let epoch_base = self.routes.epoch();
         let ifaces = &self.ifaces;
         self.dest.get(dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()))
@@ -172,7 +171,7 @@ impl Stack {
         }
     }
 
-    fn find_way(&mut self, dst: Ipv4Addr, may_broadcast: bool) -> Result<Way, SendError> {
+    pub(super) fn find_way(&mut self, dst: Ipv4Addr, may_broadcast: bool) -> Result<Way, SendError> {
         let broadcast_on = |ifaces: &[super::iface::Interface]| {
             ifaces.iter().position(|iface| iface.up && iface.is_broadcast(dst) && !iface.addresses.is_empty())
         };
@@ -273,181 +272,6 @@ impl Stack {
         Ok(())
     }
 
-    /// Everything that is not one small frame: VLANs, payloads that come with their own header, fragments, runs and chains.
-    #[cold]
-    fn send_slowly(&mut self, to: Destination, send: IpSend, mut buf: TxBuf) -> Result<(), SendError> {
-        let at = usize::from(to.iface.0);
-        let pieces_max = self.ifaces[at].tx_pieces_max;
-        let frame_bytes = self.pool.frame_payload_bytes();
-        // What must be copied, for want of scatter-gather or because it is in too many pieces, goes into as many frames as the port takes for a packet.
-        let copy_bytes_max = if buf.is_single() { usize::MAX } else { pieces_max.saturating_mul(frame_bytes) };
-        let ip_bytes = send.l4.ip_header_bytes();
-        let mtu = usize::from(to.mtu).min(copy_bytes_max.saturating_add(ip_bytes));
-        let payload = buf.total_len();
-        let l4_bytes = send.l4.header_bytes();
-        let datagram = payload + l4_bytes;
-        if datagram + ip_bytes > ipv4::TOTAL_BYTES_MAX {
-            return Err(SendError::MessageSize);
-        }
-        let per_packet = if datagram + ip_bytes <= mtu {
-            datagram.max(1)
-        } else if ip_bytes == 0 {
-            // raw(7): who writes headers divides packets.
-            return Err(SendError::MessageSize);
-        } else {
-            // RFC 791: all fragments but the last carry a multiple of 8 bytes.
-            mtu.saturating_sub(ipv4::HEADER_BYTES) & !7
-        };
-        if per_packet == 0 {
-            return Err(SendError::MessageSize);
-        }
-        let packets = datagram.div_ceil(per_packet).max(1);
-        let copy_frames = per_packet.div_ceil(frame_bytes);
-        // Each packet is a header and its pieces, or copies of them; a cut within a piece makes one more of it.
-        let descriptors = packets * (1 + copy_frames) + buf.frame_count();
-        if self.ifaces[at].egress.limit() < descriptors {
-            return Err(SendError::MessageSize);
-        }
-        if self.ifaces[at].egress.room() < descriptors
-            || (self.pool.free_for_control() as usize) < packets * copy_frames
-        {
-            return Err(SendError::WouldBlock(buf));
-        }
-        let src = send.src.unwrap_or(to.source);
-        if let L4::Whole { .. } = send.l4 {
-            self.complete_header(src, &mut buf);
-        }
-        let mut l4_header = [0; udp::HEADER_BYTES];
-        if let L4::Udp { src_port, dst_port } = send.l4 {
-            let len = datagram as u16;
-            let payload_sum = match buf.payload_sum().filter(|_| !buf.is_chain()) {
-                Some(sum) => sum,
-                None => checksum::sum_pieces(buf.pieces()),
-            };
-            let sum = checksum::add(checksum::pseudo_header(src, send.dst, ipv4::protocol::UDP, len), payload_sum);
-            udp::write(&mut l4_header, src_port, dst_port, len, sum);
-        }
-        let l4_header = &l4_header[..l4_bytes];
-        let id = if packets > 1 { self.ip_ids.next(src, send.dst, send.l4.protocol()) } else { 0 };
-        let repr = |offset: usize, len: usize| ipv4::Repr {
-            src,
-            dst: send.dst,
-            protocol: send.l4.protocol(),
-            tos: send.tos,
-            ttl: send.ttl,
-            id,
-            flags_offset: match packets {
-                1 => DONT_FRAGMENT,
-                _ => (offset / 8) as u16 | if offset + len < datagram { MORE_FRAGMENTS } else { 0 },
-            },
-            payload_len: len as u16,
-        };
-        let buf = if packets == 1 && buf.is_single() {
-            let mut ip = [0; ipv4::HEADER_BYTES];
-            repr(0, datagram).write(&mut ip);
-            match self.send_in_place(to, &ip[..ip_bytes], l4_header, buf) {
-                Ok(()) => return Ok(()),
-                // No head-room: with a frame of its own for the headers, then.
-                Err(buf) => buf,
-            }
-        } else {
-            buf
-        };
-        let payload_bytes = buf.freeze();
-        let mut offset = 0;
-        while offset < datagram || offset == 0 {
-            let len = per_packet.min(datagram - offset);
-            let l4 = if offset == 0 { l4_header } else { &[] };
-            let from = offset.saturating_sub(l4_bytes);
-            let take = len - l4.len();
-            let Some(mut head) = self.pool.alloc_control() else {
-                self.counters.drop_tx_no_memory += 1;
-                return Ok(());
-            };
-            let pieces = payload_bytes.count_pieces(from, take);
-            let copied = pieces + 1 > pieces_max;
-            let mut tails: SmallVec<[TxBuf; 2]> = SmallVec::new();
-            if copied {
-                let mut done = fill(&mut head, &payload_bytes, from, take);
-                while done < take
-                    && let Some(mut tail) = self.pool.alloc_control()
-                {
-                    done += fill(&mut tail, &payload_bytes, from + done, take - done);
-                    tails.push(tail);
-                }
-                self.counters.bytes_copied_tx += done as u64;
-                if done < take {
-                    self.counters.drop_tx_no_memory += 1;
-                    return Ok(());
-                }
-            }
-            let iface = &mut self.ifaces[at];
-            let mut ip = [0; ipv4::HEADER_BYTES];
-            repr(offset, len).write(&mut ip);
-            let framed = head.prepend_slice(l4).and_then(|()| head.prepend_slice(&ip[..ip_bytes]));
-            if framed.and_then(|()| iface.prepend_link(&mut head, to.next_hop, ethernet::ethertype::IPV4)).is_err() {
-                self.counters.drop_tx_no_memory += 1;
-                return Ok(());
-            }
-            let copied_bytes = head.len() + tails.iter().map(TxBuf::len).sum::<usize>();
-            self.counters.tx_bytes += (copied_bytes + if copied { 0 } else { take }) as u64;
-            self.counters.tx_frames += 1;
-            self.counters.fragments_sent += u64::from(packets > 1);
-            if let Ok(mut sealed) = head.seal() {
-                if !copied && take > 0 || !tails.is_empty() {
-                    sealed.set_more();
-                }
-                let mut pushed = iface.egress.push(sealed).is_ok();
-                if !copied && take > 0 {
-                    let egress = &mut iface.egress;
-                    let sealed = payload_bytes.seal_range(from, take, |piece| pushed &= egress.push(piece).is_ok());
-                    pushed &= sealed.is_ok();
-                }
-                let mut left = tails.len();
-                for tail in tails {
-                    left -= 1;
-                    if let Ok(mut tail) = tail.seal() {
-                        if left > 0 {
-                            tail.set_more();
-                        }
-                        pushed &= iface.egress.push(tail).is_ok();
-                    }
-                }
-                debug_assert!(pushed, "room for all descriptors was checked");
-            }
-            offset += len.max(1);
-        }
-        Ok(())
-    }
-
-    /// One packet whose headers fit in front of its payload.
-    fn send_in_place(
-        &mut self,
-        to: Destination,
-        ip_header: &[u8],
-        l4_header: &[u8],
-        mut buf: TxBuf,
-    ) -> Result<(), TxBuf> {
-        let iface = &mut self.ifaces[usize::from(to.iface.0)];
-        let headers = l4_header.len() + ip_header.len() + iface.link_header_bytes();
-        if buf.headroom() < headers || iface.egress.room() == 0 {
-            return Err(buf);
-        }
-        let written = buf
-            .prepend_slice(l4_header)
-            .and_then(|()| buf.prepend_slice(ip_header))
-            .and_then(|()| iface.prepend_link(&mut buf, to.next_hop, ethernet::ethertype::IPV4));
-        let bytes = buf.len() as u64;
-        if written.is_ok()
-            && let Ok(sealed) = buf.seal()
-            && iface.egress.push(sealed).is_ok()
-        {
-            self.counters.tx_frames += 1;
-            self.counters.tx_bytes += bytes;
-        }
-        Ok(())
-    }
-
     /// Sends what waited for `next_hop`, which is known now.
     pub(super) fn send_parked(&mut self, parked: Vec<Parked>) {
         for Parked { send, buf } in parked {
@@ -516,14 +340,6 @@ impl Stack {
             self.counters.drop_tx_no_memory += 1;
         }
     }
-}
-
-/// Fills an empty buffer with a copy of up to `len` of `bytes` from `from` on; returns how many.
-fn fill(buf: &mut TxBuf, bytes: &Frozen, from: usize, len: usize) -> usize {
-    if buf.set_len(len.min(buf.capacity())).is_err() {
-        return 0;
-    }
-    bytes.copy_to(from, buf.as_mut_slice())
 }
 
 fn clamp_u16(n: usize) -> u16 {

@@ -15,6 +15,7 @@ mod egress;
 mod gossip;
 mod iface;
 mod ingress;
+mod packets;
 mod raw;
 mod stray;
 mod tcp;

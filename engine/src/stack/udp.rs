@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     buf::{RxBuf, TxBuf},
-    proto::udp::{Datagram, PendingError, RxLimits, UdpSocket},
+    proto::{
+        tcp::Stretch,
+        udp::{Datagram, PendingError, RxLimits, UdpSocket},
+    },
     wire::udp,
 };
 use rand_chacha::rand_core::RngCore;
@@ -373,36 +376,79 @@ impl Stack {
         from: Option<Ipv4Addr>,
         to: SocketAddrV4,
     ) -> Result<(), SendError> {
+        let payload_bytes = buf.total_len();
+        let send = self.udp_way(handle, payload_bytes, from, to)?;
+        match self.send_ip(send, buf) {
+            Ok(()) => {
+                self.udp_sent(payload_bytes);
+                Ok(())
+            }
+            Err(SendError::WouldBlock(buf)) => {
+                self.udp_refused(handle);
+                Err(SendError::WouldBlock(buf))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Sends stretches of frozen bytes as one datagram to `to`; others may send the same bytes at the same time. They go out uncopied behind a frame of headers, but for datagrams that
+    /// wait for the next hop's Ethernet address or are in more pieces than the port takes: copies of those, which are counted. `Ok(false)`: would block.
+    ///
+    /// # Errors
+    /// See [`SendError`]; never [`SendError::WouldBlock`].
+    pub fn udp_send_shared(
+        &mut self,
+        handle: UdpHandle,
+        payload: &[Stretch<'_>],
+        to: SocketAddrV4,
+    ) -> Result<bool, SendError> {
+        let payload_bytes = payload.iter().map(|(_, _, len)| len).sum();
+        let send = self.udp_way(handle, payload_bytes, None, to)?;
+        let sent = self.send_stretches(send, payload)?;
+        if sent {
+            self.udp_sent(payload_bytes);
+        } else {
+            self.udp_refused(handle);
+        }
+        Ok(sent)
+    }
+
+    /// What goes in front of a socket's datagram.
+    #[inline]
+    fn udp_way(
+        &mut self,
+        handle: UdpHandle,
+        payload_bytes: usize,
+        from: Option<Ipv4Addr>,
+        to: SocketAddrV4,
+    ) -> Result<IpSend, SendError> {
         let Some(socket) = self.udp.get_mut(handle) else { return Err(SendError::BadSocket) };
         if let Some(error) = socket.take_error() {
             return Err(error.into());
         }
-        let payload_bytes = buf.total_len();
         if payload_bytes > udp::PAYLOAD_BYTES_MAX {
             return Err(SendError::MessageSize);
         }
         let bound = Some(*socket.local.ip()).filter(|ip| !ip.is_unspecified());
-        let send = IpSend {
+        Ok(IpSend {
             src: from.or(bound),
             dst: *to.ip(),
             tos: socket.tos,
             ttl: socket.ttl,
             broadcast: socket.broadcast,
             l4: L4::Udp { src_port: socket.local.port(), dst_port: to.port() },
-        };
-        match self.send_ip(send, buf) {
-            Ok(()) => {
-                self.counters.udp_tx_datagrams += 1;
-                self.counters.udp_tx_payload_bytes += payload_bytes as u64;
-                Ok(())
-            }
-            Err(SendError::WouldBlock(buf)) => {
-                self.counters.send_would_block += 1;
-                self.udp.block(handle);
-                Err(SendError::WouldBlock(buf))
-            }
-            Err(other) => Err(other),
-        }
+        })
+    }
+
+    #[inline]
+    fn udp_sent(&mut self, payload_bytes: usize) {
+        self.counters.udp_tx_datagrams += 1;
+        self.counters.udp_tx_payload_bytes += payload_bytes as u64;
+    }
+
+    fn udp_refused(&mut self, handle: UdpHandle) {
+        self.counters.send_would_block += 1;
+        self.udp.block(handle);
     }
 
     /// It is the address of one of the interfaces.

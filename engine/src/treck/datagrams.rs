@@ -181,6 +181,11 @@ impl Face {
         Ok(to)
     }
 
+    /// The socket can send what the application goes on holding: raw ones cannot, who write into what they send.
+    pub(super) fn sends_shared(&self, id: SocketId) -> Outcome<bool> {
+        self.with_socket(id, |socket| socket.raw.is_none())
+    }
+
     /// What a raw socket with `IP_HDRINCL` sends begins with a header.
     pub(super) fn check_written_header(&self, id: SocketId, buf: &TxBuf) -> Outcome<()> {
         let written = self.with_socket(id, |socket| socket.raw.is_some() && socket.options.header_included)?;

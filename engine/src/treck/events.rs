@@ -97,13 +97,14 @@ impl Face {
         self.with_socket(id, |socket| socket.watch).ok().flatten()
     }
 
-    /// Takes what the stack has to tell: streams go on with closing, and whoever registered is called. True if there was anything. Within a callback: nothing.
+    /// Takes what the stack has to tell: streams go on with closing, whoever registered is called, and memory that was sent is given back. True if there was anything. Within a callback: nothing.
     pub(super) fn tell(&self) -> bool {
         if self.telling.replace(true) {
             return false;
         }
+        let mut any = self.give_back();
         let late = self.late.try_borrow_mut().map(|mut late| std::mem::take(&mut *late)).unwrap_or_default();
-        let mut any = !late.is_empty();
+        any |= !late.is_empty();
         for id in late {
             if let Some(watch) = self.watch(id) {
                 watch.call(id.descriptor(), self.standing_events(id));

@@ -12,6 +12,7 @@ use super::{
     error::{Code, Outcome, WOULD_BLOCK},
     gate::{Bedroom, Entered, Gate, Guarded, token},
     interface::Interface,
+    lent::Returning,
     messages::MessageTable,
     numbers as n,
     sockets::{SocketId, SocketTable},
@@ -27,6 +28,7 @@ use crate::{
 use smallvec::SmallVec;
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     os::fd::{AsRawFd, RawFd},
     rc::Rc,
 };
@@ -74,6 +76,8 @@ pub(super) struct Face {
     pub(super) interfaces: RefCell<Vec<Rc<Interface>>>,
     pub(super) sockets: RefCell<SocketTable>,
     pub(super) messages: RefCell<MessageTable>,
+    /// Memory of the application's that was sent, to be given back when no descriptor of it is out.
+    pub(super) returning: RefCell<VecDeque<Returning>>,
     /// Events are being told: what a callback's own calls bring waits.
     pub(super) telling: Cell<bool>,
     /// Sockets whose application has registered for what may be so already.
@@ -93,6 +97,7 @@ static FACE: Gate<Face> = Gate::new(Face {
     interfaces: RefCell::new(Vec::new()),
     sockets: RefCell::new(SocketTable::new()),
     messages: RefCell::new(MessageTable::new()),
+    returning: RefCell::new(VecDeque::new()),
     telling: Cell::new(false),
     late: RefCell::new(Vec::new()),
 });
@@ -274,6 +279,7 @@ impl Face {
         self.touched.replace(false)
             || quiet_until.is_some_and(|at| at <= now)
             || self.each_interface(|interface| self.pull(interface, now))
+            || self.has_rested()
     }
 
     /// Takes what the port has received, to be handled later; true if anything waits.
@@ -394,6 +400,10 @@ impl Face {
             }
             false
         });
+        if self.is_waiting_for_rest() {
+            // A device does not say when it has sent something.
+            at_most = at_most.min(SLEEP_UNNOTIFIED_MAX);
+        }
         if let Some(deadline) = self.next_deadline() {
             at_most = at_most.min(deadline.saturating_since(self.now()).max(SLEEP_MIN));
         }

@@ -3,12 +3,18 @@
 use super::{
     error::{BAD_SOCKET, Code, HOST_UNREACHABLE, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK},
     face::{Face, Patience},
+    lent::Lease,
     numbers as n,
     sockets::{Later, SocketId},
     stream::{Incoming, NOT_CONNECTED, Phase, Refusal, SHUT_DOWN},
 };
-use crate::{buf::TxBuf, proto::tcp::SendRefusal, socket::TcpOptions, stack::TcpHandle};
-use std::ffi::c_int;
+use crate::{
+    buf::{Content, TxBuf},
+    proto::tcp::SendRefusal,
+    socket::TcpOptions,
+    stack::TcpHandle,
+};
+use std::{ffi::c_int, rc::Rc};
 
 impl Face {
     /// Sends the whole of `buf`, or of what `later` copies there, or nothing. On would-block the buffer is back in its place, on every other outcome it is gone.
@@ -32,13 +38,15 @@ impl Face {
                     return Err(WOULD_BLOCK);
                 }
             }
+            let lease = later.and_then(|later| later.lease);
             let taken = match (buf.take(), later) {
-                (Some(taken), _) => taken,
-                (None, Some(later)) => (later.copy)(stack).map_err(|code| {
+                (Some(taken), _) => Some(taken),
+                (None, Some(_)) if lease.is_some() => None,
+                (None, Some(later)) => Some((later.copy)(stack).map_err(|code| {
                     let room = stack.tcp_connection(handle).map_or(0, |connection| connection.send_room());
                     // In the order of TRECK's table.
                     if room < len && !oversized { WOULD_BLOCK } else { code }
-                })?,
+                })?),
                 (None, None) => return Err(NO_BUFFERS),
             };
             if oversized {
@@ -46,7 +54,22 @@ impl Face {
                 let longer = u32::try_from(len).map_err(|_| MESSAGE_SIZE)?;
                 stack.tcp_set_options(handle, TcpOptions { send_queue_bytes: longer, ..options.tcp() });
             }
-            let sent = if urgent { stack.tcp_send_urgent(handle, taken) } else { stack.tcp_send(handle, taken) };
+            let sent = match (taken, lease) {
+                (Some(taken), _) if urgent => stack.tcp_send_urgent(handle, taken),
+                (Some(taken), _) => stack.tcp_send(handle, taken),
+                (None, Some(lease)) => {
+                    let content: Rc<dyn Content> = Rc::<Lease>::clone(lease);
+                    let sent = stack.tcp_send_shared(handle, content, lease.range());
+                    if matches!(sent, Some(Ok(false))) {
+                        if oversized {
+                            stack.tcp_set_options(handle, options.tcp());
+                        }
+                        return Err(WOULD_BLOCK);
+                    }
+                    sent.map(|sent| sent.map(|_| ()))
+                }
+                (None, None) => return Err(NO_BUFFERS),
+            };
             if oversized {
                 stack.tcp_set_options(handle, options.tcp());
             }

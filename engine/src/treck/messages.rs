@@ -4,7 +4,8 @@ use super::{
     links::{FirstLink, LinkTable, Places},
     types::ttUserMessage,
 };
-use crate::buf::TxBuf;
+use crate::buf::{Frozen, TxBuf};
+use std::rc::Rc;
 
 /// What a handle was given out for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ enum State {
     Held(Kind, TxBuf),
     /// A call that may give it back works on it.
     Taken(Kind),
+    /// The application has it, and parts of it are being sent, or were.
+    Lent(Kind, Rc<Frozen>),
 }
 
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(super) struct MessageTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
     links: LinkTable,
+    /// Of each frame: the slot that had it last.
+    slot_of: Vec<u32>,
 }
 
 /// A live handle, decoded.
@@ -62,7 +67,7 @@ impl Handle {
 
 impl MessageTable {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), links: LinkTable::new() }
+        Self { slots: Vec::new(), free: Vec::new(), links: LinkTable::new(), slot_of: Vec::new() }
     }
 
     /// Makes room for as many handles as there are frames, so that none is allocated for later.
@@ -70,6 +75,7 @@ impl MessageTable {
         self.slots.reserve(frames.saturating_sub(self.slots.len()));
         self.free.reserve(frames.saturating_sub(self.free.len()));
         self.links.reserve(frames);
+        self.slot_of.resize(frames.max(self.slot_of.len()), u32::MAX);
     }
 
     /// A handle for a buffer that the application is given.
@@ -77,11 +83,13 @@ impl MessageTable {
         if let Some(index) = self.free.pop()
             && let Some(slot) = self.slots.get_mut(index as usize)
         {
+            buf.frames().for_each(|frame| note_slot(&mut self.slot_of, frame, index));
             slot.state = State::Held(kind, buf);
             return Handle { index, generation: slot.generation };
         }
         // Every slot in use holds at least one frame, and there are at most 2^24 of those.
         let index = self.slots.len() as u32;
+        buf.frames().for_each(|frame| note_slot(&mut self.slot_of, frame, index));
         self.slots.push(Slot { generation: 1, state: State::Held(kind, buf), links: None });
         Handle { index, generation: 1 }
     }
@@ -119,10 +127,49 @@ impl MessageTable {
         let slot = self.slot(handle).filter(|slot| slot.links.is_some() == scattered)?;
         match std::mem::replace(&mut slot.state, State::Taken(kind)) {
             State::Held(is, buf) if is == kind => Some((handle, buf)),
+            State::Lent(is, bytes) if is == kind => {
+                let thawed = Rc::try_unwrap(bytes).and_then(|bytes| bytes.thaw().map_err(Rc::new));
+                match thawed {
+                    Ok(buf) => Some((handle, buf)),
+                    Err(bytes) => {
+                        slot.state = State::Lent(is, bytes);
+                        None
+                    }
+                }
+            }
             other => {
                 slot.state = other;
                 None
             }
+        }
+    }
+
+    /// The live handle of that kind of a buffer that cannot be [taken](Self::take), since parts of it are being sent.
+    pub(super) fn lent(&self, kind: Kind, addr: usize) -> Option<Handle> {
+        let (handle, scattered) = match Handle::from_addr(addr) {
+            Some(handle) => (handle, false),
+            None => (self.links.message_at(addr)?, true),
+        };
+        let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
+        let lent = matches!(slot.state, State::Lent(is, _) if is == kind) && slot.links.is_some() == scattered;
+        lent.then_some(handle)
+    }
+
+    /// The bytes of the application's buffer that has the `len` bytes at `addr`, which lie in `frame`, and where in it they begin. `None`: no buffer has them all.
+    pub(super) fn lend(&mut self, frame: u32, addr: usize, len: usize) -> Option<(Rc<Frozen>, usize)> {
+        let slot = self.slots.get_mut(*self.slot_of.get(frame as usize)? as usize)?;
+        let at = match &slot.state {
+            State::Held(_, buf) => place_in(buf.pieces(), addr, len),
+            State::Lent(_, bytes) => place_in(bytes.pieces(), addr, len),
+            State::Free | State::Taken(_) => None,
+        }?;
+        slot.state = match std::mem::replace(&mut slot.state, State::Free) {
+            State::Held(kind, buf) => State::Lent(kind, Rc::new(buf.freeze())),
+            other => other,
+        };
+        match &slot.state {
+            State::Lent(_, bytes) => Some((Rc::clone(bytes), at)),
+            _ => None,
         }
     }
 
@@ -147,6 +194,32 @@ impl MessageTable {
             }
         }
     }
+}
+
+fn note_slot(slot_of: &mut [u32], frame: u32, index: u32) {
+    if let Some(slot) = slot_of.get_mut(frame as usize) {
+        *slot = index;
+    }
+}
+
+/// Where among the bytes of all `pieces` the `len` at `addr` are.
+fn place_in<'a>(pieces: impl Iterator<Item = &'a [u8]>, addr: usize, len: usize) -> Option<usize> {
+    let (mut at, mut found, mut covered) = (0, None, 0);
+    for piece in pieces {
+        let begin = piece.as_ptr().addr();
+        match found {
+            None => {
+                if let Some(skip) = addr.checked_sub(begin).filter(|&skip| skip < piece.len()) {
+                    (found, covered) = (Some(at + skip), piece.len() - skip);
+                }
+            }
+            // The next frame of a run; a link elsewhere is not what the application means.
+            Some(_) if covered < len && begin == addr + covered => covered += piece.len(),
+            Some(_) => break,
+        }
+        at += piece.len();
+    }
+    found.filter(|_| covered >= len)
 }
 
 #[cfg(test)]
@@ -176,6 +249,44 @@ mod tests {
         assert!(table.take(Kind::Message, addr).is_none(), "stale");
         assert!(table.take(Kind::Message, second.to_addr()).is_some());
         table.retire(second);
+        assert!(pool.ledger().is_whole());
+    }
+
+    #[test]
+    fn bytes_are_found_by_where_they_lie_and_lent_until_they_are_at_rest() {
+        let config = PoolConfig { run_frames: 4, ..PoolConfig::default() };
+        let pool = heap_pool(8, 2048, config).expect("memory");
+        let mut table = MessageTable::new();
+        table.reserve(8);
+        let mut run = pool.alloc_contiguous(4000).expect("a run");
+        run.set_len(4000).expect("room");
+        let begin = run.as_slice().as_ptr().addr();
+        let handle = table.insert(Kind::Message, run).to_addr();
+        let frame = |addr| pool.frame_at(addr).expect("in the pool");
+        for (at, len) in [(4000usize, 1), (0, 4001), (3999, 2)] {
+            assert!(table.lend(frame(begin + at), begin + at, len).is_none(), "{len} at {at}");
+        }
+        assert!(table.lend(frame(begin - 1), begin - 1, 4).is_none(), "in front of the data");
+        assert!(table.lent(Kind::Message, handle).is_none());
+        let (bytes, at) =
+            table.lend(frame(begin + 1700), begin + 1700, 2300).expect("in the run's second frame, and third");
+        assert_eq!((at, bytes.total_len()), (1700, 4000));
+        assert!(table.take(Kind::Message, handle).is_none(), "it is lent");
+        assert!(table.lent(Kind::Driver, handle).is_none() && table.lent(Kind::Message, handle).is_some());
+        let mut sealed = Vec::new();
+        bytes.seal_range(at, 100, |piece| sealed.push(piece)).expect("in range");
+        drop(bytes);
+        assert!(table.take(Kind::Message, handle).is_none(), "a descriptor is out");
+        sealed.clear();
+        let (taken, buf) = table.take(Kind::Message, handle).expect("at rest");
+        assert!(table.lend(frame(begin), begin, 1).is_none(), "a call works on it");
+        table.put_back(taken, buf);
+        let (bytes, _) = table.lend(frame(begin), begin, 1).expect("again");
+        let lent = table.lent(Kind::Message, handle).expect("lent");
+        table.retire(lent);
+        assert!(table.lent(Kind::Message, handle).is_none() && table.lend(frame(begin), begin, 1).is_none());
+        assert!(!pool.ledger().is_whole(), "whoever sends it has it still");
+        drop(bytes);
         assert!(pool.ledger().is_whole());
     }
 }

@@ -28,6 +28,7 @@ mod flow;
 mod gate;
 pub mod inet;
 mod interface;
+mod lent;
 mod links;
 mod messages;
 pub mod numbers;

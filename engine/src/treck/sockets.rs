@@ -5,6 +5,7 @@ use super::{
     error::{BAD_SOCKET, Code, HOST_UNREACHABLE, INVALID, MESSAGE_SIZE, NO_BUFFERS, Outcome, WOULD_BLOCK, note},
     events::Watch,
     face::{Face, Patience},
+    lent::Lease,
     numbers as n,
     settings::Options,
     stream::{Phase, Stream},
@@ -19,6 +20,7 @@ use std::{
     collections::BTreeMap,
     ffi::c_int,
     net::{Ipv4Addr, SocketAddrV4},
+    rc::Rc,
 };
 
 /// Most descriptors: as many as there are ports.
@@ -91,6 +93,8 @@ pub(super) struct Later<'a> {
     pub(super) len: usize,
     /// Makes the copy, and counts it.
     pub(super) copy: &'a dyn Fn(&mut Stack) -> Outcome<TxBuf>,
+    /// The same bytes as they lie: then there is no copy. Of a stream they are one part, and not urgent; of a datagram it is a UDP socket's.
+    pub(super) lease: Option<&'a Rc<Lease>>,
 }
 
 /// All descriptors. Number `sd` is slot `sd - 1`: 0 is never one.
@@ -550,6 +554,13 @@ fn send_datagram(
         |stack: &Stack| to.ip().is_multicast() || to.ip().is_broadcast() || stack.source_for(*to.ip()).is_some();
     if len > bytes_max {
         return Err(if reachable(stack) { MESSAGE_SIZE } else { HOST_UNREACHABLE });
+    }
+    if let (Some(Later { lease: Some(lease), .. }), DatagramHandle::Udp(udp)) = (later, datagram) {
+        return match stack.udp_send_shared(udp, &lease.stretches(), to) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(WOULD_BLOCK),
+            Err(other) => Err(other.into()),
+        };
     }
     let taken = match (buf.take(), later) {
         (Some(taken), _) => taken,

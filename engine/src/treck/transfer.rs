@@ -4,6 +4,7 @@ use super::{
     bsd::on_socket,
     error::{Code, FAULT, INVALID, NO_BUFFERS, Outcome, UNSUPPORTED, WOULD_BLOCK},
     face::{Inside, Patience, wait_for, within},
+    lent::Lease,
     numbers as n,
     sockets::{Later, SocketId},
     stream::{Incoming, Refusal},
@@ -15,6 +16,7 @@ use smallvec::SmallVec;
 use std::{
     ffi::{c_int, c_void},
     net::SocketAddrV4,
+    rc::Rc,
 };
 
 /// Most parts of a `readv` or `writev`, as everywhere (`IOV_MAX`).
@@ -135,12 +137,12 @@ unsafe fn send(
             return unsafe { send_stream(face, id, &parts, flags, patience) }.map(|sent| sent as c_int);
         }
         // SAFETY: as above.
-        unsafe { send_datagram(face, id, &parts, to, flags, patience) }?;
+        unsafe { send_datagram(face, id, &parts, None, to, flags, patience) }?;
         Ok(total as c_int)
     })
 }
 
-/// Sends a copy of the parts as one datagram.
+/// Sends the parts as one datagram: as they lie, if there is a lease of them, else a copy.
 ///
 /// # Safety
 /// The parts are the caller's, and readable.
@@ -148,13 +150,14 @@ pub(super) unsafe fn send_datagram(
     face: &mut Inside,
     id: SocketId,
     parts: &Parts,
+    lease: Option<&Rc<Lease>>,
     to: Option<SocketAddrV4>,
     flags: c_int,
     patience: Patience,
 ) -> Outcome<()> {
     // SAFETY: the caller's promise.
     let copy = |stack: &mut Stack| unsafe { copy_of(stack, parts) };
-    let (mut made, later) = (None, Some(Later { len: total_of(parts), copy: &copy }));
+    let (mut made, later) = (None, Some(Later { len: total_of(parts), copy: &copy, lease }));
     wait_for(face, patience, |face| face.send_buffer(id, &mut made, later, to, flags, patience))
 }
 

@@ -16,8 +16,8 @@ use std::{
     net::SocketAddrV4,
 };
 
-/// `int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags)`: sends `length` bytes at `userData`, all or nothing, with the errors of [`tfZeroCopySend`](super::zero_copy::tfZeroCopySend) (`TM_EFAULT`: `userData` is null). They are copied
-/// into frames, and counted; `freeFn(userBuffer)` is called once, on success and on every error but `TM_EWOULDBLOCK`.
+/// `int tfZeroCopyUserBufferSend(int sd, char *userBuffer, char *userData, int length, ttUserFreeFuncPtr freeFn, int flags)`: sends `length` bytes at `userData`, all or nothing, with the errors of [`tfZeroCopySend`](super::zero_copy::tfZeroCopySend) (`TM_EFAULT`: `userData` is null). Bytes in a buffer that the
+/// application holds go out as they lie; all others are copied into frames, and counted. `freeFn(userBuffer)` is called once: when the bytes are no longer needed, and on every error but `TM_EWOULDBLOCK`.
 ///
 /// # Safety
 /// `userData` is null or points to `length` bytes; `freeFn` may be called with `userBuffer`.
@@ -77,25 +77,30 @@ unsafe fn send_user(
         let len = usize::try_from(length).ok().filter(|&len| len > 0).ok_or(INVALID)?;
         let parts = Parts::from_slice(&[(user_data.cast(), len)]);
         let (stream, to, patience) = may_send(&face, id, flags, flags_known & !n::TM_MSG_SCATTERED, to)?;
-        if !stream {
-            // SAFETY: not null, and `length` bytes by the caller's promise.
-            return unsafe { send_datagram(&mut face, id, &parts, to, flags, patience) };
-        }
         let urgent = flags & n::TM_MSG_OOB != 0;
-        // SAFETY: as above.
-        let copy = |stack: &mut Stack| unsafe { copy_of(stack, &parts) };
-        let (mut made, later) = (None, Some(Later { len, copy: &copy }));
-        wait_for(&mut face, patience, |face| face.stream_send_buffer(id, &mut made, later, urgent, patience))?;
-        face.after_send(patience);
-        Ok(())
+        let shared = face.sends_shared(id)? && !urgent;
+        let lease = if shared { face.lease(&parts, free_fn, std::iter::once(user_buffer))? } else { None };
+        if stream {
+            // SAFETY: not null, and `length` bytes by the caller's promise.
+            let copy = |stack: &mut Stack| unsafe { copy_of(stack, &parts) };
+            let (mut made, later) = (None, Some(Later { len, copy: &copy, lease: lease.as_ref() }));
+            wait_for(&mut face, patience, |face| face.stream_send_buffer(id, &mut made, later, urgent, patience))?;
+            lease.iter().for_each(|lease| lease.mark_sent());
+            face.after_send(patience);
+        } else {
+            // SAFETY: as above.
+            unsafe { send_datagram(&mut face, id, &parts, lease.as_ref(), to, flags, patience) }?;
+            lease.iter().for_each(|lease| lease.mark_sent());
+        }
+        Ok(lease.is_some())
     })();
     let result = match outcome {
-        Ok(()) => length,
+        Ok(_) => length,
         Err(code) => face.failed(sd, code),
     };
     // It may call the API, which must not look like a call from within a call.
     drop(face);
-    if outcome != Err(WOULD_BLOCK)
+    if is_done_with(outcome)
         && let Some(free_fn) = free_fn
     {
         // SAFETY: the application's function, called once with what it was given for.
@@ -104,8 +109,13 @@ unsafe fn send_user(
     result
 }
 
+/// The memory is free now: it was copied, or never will be. `Ok(true)`: it is sent as it lies, and given back later.
+fn is_done_with(outcome: Outcome<bool>) -> bool {
+    !matches!(outcome, Ok(true) | Err(WOULD_BLOCK))
+}
+
 /// `int tfSocketScatteredSendTo(int sd, ttUserBlockPtr blocks, int count, ttUserFreeFuncPtr freeFn, int flags, const struct sockaddr *to, int toLength)`: sends 1 to 1,024 blocks as one datagram; a null `to` means the connected peer. Returns the
-/// datagram's length. Blocks are copied into frames, and counted; the array may be used again on return. `freeFn(userBufferPtr)` is called once for each block, on success and on every error but `TM_EWOULDBLOCK`; it is not called, and
+/// datagram's length. Blocks that all lie in buffers that the application holds go out as they lie, others are copied into frames, and counted; the array may be used again on return. `freeFn(userBufferPtr)` is called once for each block, when it is no longer needed and on every error but `TM_EWOULDBLOCK`; it is not called, and
 /// nothing is read, when there is no array (`TM_EFAULT`) or `count` is out of range (`TM_EINVAL`). Errors in the order of [`tfZeroCopySend`](super::zero_copy::tfZeroCopySend): `TM_EFAULT` also for a block of null with a length, `TM_EINVAL` for a negative length, no bytes at all,
 /// more than `INT_MAX`, and flags other than `MSG_DONTWAIT` and `MSG_DONTROUTE`; `TM_EOPNOTSUPP` on a stream.
 ///
@@ -131,6 +141,7 @@ pub unsafe extern "C" fn tfSocketScatteredSendTo(
     let block = |at: usize| unsafe { blocks.add(at).read_unaligned() };
     // Read once: the function that frees may use the array again.
     let blocks: SmallVec<[ttUserBlock; 8]> = (0..count).map(block).collect();
+    let mut sent_bytes = 0;
     let outcome = (|| {
         if blocks.iter().any(|block| block.userDataPtr.is_null() && block.userDataLength > 0) {
             return Err(FAULT);
@@ -143,13 +154,20 @@ pub unsafe extern "C" fn tfSocketScatteredSendTo(
         // SAFETY: the caller's promise.
         let to = || unsafe { destination(to, toLength) };
         let (_, to, patience) = may_send(&face, id, flags, n::TM_MSG_DONTWAIT | n::TM_MSG_DONTROUTE, to)?;
+        let buffers = blocks.iter().map(|block| block.userBufferPtr);
+        let lease = if face.sends_shared(id)? { face.lease(&parts, freeFn, buffers)? } else { None };
         // SAFETY: the caller's promise.
-        unsafe { send_datagram(&mut face, id, &parts, to, flags, patience) }?;
-        Ok(total_of(&parts) as c_int)
+        unsafe { send_datagram(&mut face, id, &parts, lease.as_ref(), to, flags, patience) }?;
+        lease.iter().for_each(|lease| lease.mark_sent());
+        sent_bytes = total_of(&parts) as c_int;
+        Ok(lease.is_some())
     })();
-    let result = outcome.unwrap_or_else(|code| face.failed(sd, code));
+    let result = match outcome {
+        Ok(_) => sent_bytes,
+        Err(code) => face.failed(sd, code),
+    };
     drop(face);
-    if outcome != Err(WOULD_BLOCK)
+    if is_done_with(outcome)
         && let Some(free_fn) = freeFn
     {
         for block in &blocks {

@@ -95,9 +95,11 @@ pub extern "C" fn tfFreeZeroCopyBuffer(h: ttUserMessage) -> c_int {
 fn free(kind: Kind, addr: usize) -> c_int {
     let face = face::enter();
     let freed = face.messages.try_borrow_mut().map_err(|_| WOULD_BLOCK).and_then(|mut messages| {
-        let (handle, buf) = messages.take(kind, addr).ok_or(FAULT)?;
-        messages.retire(handle);
-        drop(buf);
+        let taken = messages.take(kind, addr);
+        // What is being sent is freed when that is done.
+        let handle = taken.as_ref().map(|(handle, _)| *handle).or_else(|| messages.lent(kind, addr));
+        messages.retire(handle.ok_or(FAULT)?);
+        drop(taken);
         Ok(())
     });
     returned(freed)
@@ -152,11 +154,15 @@ fn send(
 ) -> c_int {
     let mut face = face::enter();
     let taken = match face.messages.try_borrow_mut() {
-        Ok(mut messages) => messages.take(Kind::Message, h.addr()).ok_or(FAULT).map(|(handle, mut buf)| {
-            let pieces =
-                messages.trimmed(handle, &mut buf).map(|wanted| Pieces { whole: buf.places().collect(), wanted });
-            (handle, buf, pieces)
-        }),
+        Ok(mut messages) => match messages.take(Kind::Message, h.addr()) {
+            Some((handle, mut buf)) => {
+                let pieces =
+                    messages.trimmed(handle, &mut buf).map(|wanted| Pieces { whole: buf.places().collect(), wanted });
+                Ok((handle, buf, pieces))
+            }
+            None if messages.lent(Kind::Message, h.addr()).is_some() => Err(WOULD_BLOCK),
+            None => Err(FAULT),
+        },
         Err(_) => Err(WOULD_BLOCK),
     };
     let (handle, buf, pieces) = match taken {

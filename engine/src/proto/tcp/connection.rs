@@ -11,7 +11,7 @@ use super::{
     types::{CloseReason, Endpoints, NEVER, TcpEvent, TcpInfo, TcpOptions, TcpState},
 };
 use crate::{
-    buf::{Frozen, RxBuf, TxBuf},
+    buf::{Content, RxBuf, TxBuf},
     time::{Duration, Instant},
     wire::seq::SeqNum,
 };
@@ -307,21 +307,21 @@ impl Connection {
     /// See [`SendRefusal`]; `Ok(false)`: no room, or the range is empty or not within the bytes.
     pub fn send_shared(
         &mut self,
-        bytes: &Rc<Frozen>,
+        bytes: Rc<dyn Content>,
         range: std::ops::Range<usize>,
         host: &mut impl Host,
     ) -> Result<bool, SendRefusal> {
         if let Some(refusal) = self.refuse_send() {
             return Err(refusal);
         }
-        if range.is_empty() || range.end > bytes.total_len() {
+        if range.is_empty() || range.end > bytes.frozen().total_len() {
             return Ok(false);
         }
         if range.len() > self.send.room(&self.options) as usize {
             self.send.wants_room = true;
             return Ok(false);
         }
-        self.send.enqueue_common(Rc::clone(bytes), range.start as u32, range.len() as u32, host.spares());
+        self.send.enqueue_common(bytes, range.start as u32, range.len() as u32, host.spares());
         Ok(true)
     }
 

@@ -19,7 +19,7 @@ use super::{
     types::{NEVER, TcpOptions},
 };
 use crate::{
-    buf::{Frozen, Retained, TxBuf},
+    buf::{Content, Frozen, Retained, TxBuf},
     time::Instant,
     wire::seq::SeqNum,
 };
@@ -77,7 +77,7 @@ pub(super) enum Payload {
 #[derive(Debug)]
 pub(super) enum Bytes {
     Own(Frozen),
-    Common { bytes: Rc<Frozen>, from: u32, len: u32 },
+    Common { bytes: Rc<dyn Content>, from: u32, len: u32 },
 }
 
 impl Bytes {
@@ -92,7 +92,7 @@ impl Bytes {
     pub(super) fn frozen(&self) -> (&Frozen, usize) {
         match self {
             Self::Own(frozen) => (frozen, 0),
-            Self::Common { bytes, from, .. } => (bytes, *from as usize),
+            Self::Common { bytes, from, .. } => (bytes.frozen(), *from as usize),
         }
     }
 }
@@ -341,7 +341,7 @@ impl Sender {
     }
 
     /// Takes `len` bytes from `from` on of frozen ones that others may send as well.
-    pub(super) fn enqueue_common(&mut self, bytes: Rc<Frozen>, from: u32, len: u32, spares: &mut Spares) {
+    pub(super) fn enqueue_common(&mut self, bytes: Rc<dyn Content>, from: u32, len: u32, spares: &mut Spares) {
         let seq = self.end;
         self.end = seq + len;
         spares.pending.equip(&mut self.pending);

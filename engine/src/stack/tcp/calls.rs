@@ -2,7 +2,7 @@
 
 use super::{TcpHandle, listed};
 use crate::{
-    buf::{Frozen, RxBuf, TxBuf},
+    buf::{Content, RxBuf, TxBuf},
     proto::tcp::{Connection, RecvRefusal, SendRefusal, TcpEvent, TcpInfo, TcpOptions},
     stack::{Stack, StackEvent},
 };
@@ -35,7 +35,7 @@ impl Stack {
     pub fn tcp_send_shared(
         &mut self,
         handle: TcpHandle,
-        bytes: &Rc<Frozen>,
+        bytes: Rc<dyn Content>,
         range: Range<usize>,
     ) -> Option<Result<bool, SendRefusal>> {
         self.with_handle(handle, |connection, stack| connection.send_shared(bytes, range, stack))

@@ -6,7 +6,7 @@ use super::super::{
     egress::{IpSend, L4},
 };
 use crate::{
-    buf::{Frozen, Pool, Retained, TxBuf},
+    buf::{Pool, Retained, TxBuf},
     proto::tcp::{Endpoints, Host, IpFields, Spares, Stretch, TcpConfig},
     telemetry::Counters,
     time::Instant,
@@ -141,7 +141,7 @@ impl Host for Stack {
             self.counters.bytes_copied_tx += len as u64;
         }
         let payload_sum =
-            checksum::sum_pieces(payload.iter().flat_map(|&(frozen, from, len)| range(frozen, from, len)));
+            checksum::sum_pieces(payload.iter().flat_map(|&(frozen, from, len)| frozen.slices(from, len)));
         let headers_len = self.headers_len(&way, repr);
         let Ok(headers) = head.prepend_room(headers_len) else { return false };
         self.write_headers(headers, to, ip, repr, len, payload_sum, &way);
@@ -239,16 +239,4 @@ impl Stack {
 #[inline]
 fn pseudo_header(to: &Endpoints, len: usize) -> u16 {
     checksum::pseudo_header(*to.local.ip(), *to.remote.ip(), ipv4::protocol::TCP, len as u16)
-}
-
-/// The slices of bytes `from .. from + len`.
-fn range(frozen: &Frozen, from: usize, len: usize) -> impl Iterator<Item = &[u8]> {
-    let (mut skip, mut left) = (from, len);
-    frozen.pieces().filter_map(move |piece| {
-        let start = skip.min(piece.len());
-        skip -= start;
-        let n = left.min(piece.len() - start);
-        left -= n;
-        (n > 0).then(|| &piece[start..start + n])
-    })
 }
