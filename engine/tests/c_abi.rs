@@ -1,6 +1,7 @@
 //! The C face from C: header against library, and programs that run.
 
 mod c_header;
+mod c_pages;
 
 use c_header::{Toolchain, run};
 

@@ -242,9 +242,13 @@ pub(crate) fn looks_for(line: &str, error: &str) -> bool {
 
 /// Name → "result(parameter types)" of every prototype in the header, in one spelling.
 pub(crate) fn prototypes() -> BTreeMap<String, String> {
-    let text = header_text();
+    prototypes_in(&header_text())
+}
+
+/// The same of any text in C.
+pub(crate) fn prototypes_in(text: &str) -> BTreeMap<String, String> {
     let mut code = String::new();
-    let mut rest = text.as_str();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once("/*") {
         code += before;
         rest = after.split_once("*/").map_or("", |(_, after)| after);
@@ -258,7 +262,12 @@ pub(crate) fn prototypes() -> BTreeMap<String, String> {
         let Some((head, parameters)) = statement.split_once('(') else { continue };
         let at = head.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
         let (result, name) = head.split_at(at);
-        if !name.starts_with("tf") || result.contains("typedef") {
+        // Without a result type it is a call.
+        if !name.starts_with("tf")
+            || result.trim().is_empty()
+            || result.contains(['=', '('])
+            || result.contains("typedef")
+        {
             continue;
         }
         let parameters = parameters.trim_end_matches(')').split(',').map(str::trim).filter(|one| *one != "void");
