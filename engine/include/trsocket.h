@@ -15,7 +15,7 @@
  *   listen, accept, SIOCATMARK, tfResetConnection, tfGetSendCompltBytes, tfGetSendBytesLeft, tfGetOobDataOffset, and MSG_OOB on
  *   copying calls, all on a datagram socket       TM_EOPNOTSUPP
  *   IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_ADD_MEMBERSHIP,
- *   IP_DROP_MEMBERSHIP                            TM_EOPNOTSUPP
+ *   IP_DROP_MEMBERSHIP, TM_SO_SND_DGRAMS          TM_EOPNOTSUPP
  *
  * ERRORS. A failing socket call returns TM_SOCKET_ERROR (-1) and stores its reason on the socket: tfGetSocketError(sd).
  * Other calls return the error itself, or null. tfGetLastError() has the calling thread's last error of either kind;
@@ -175,16 +175,16 @@ extern "C" {
 #define TM_SO_RCVTIMEO      0x1006
 #define TM_SO_ERROR         0x1007
 #define TM_SO_TYPE          0x1008
-#define TM_SO_SNDAPPEND     0x1102 /* this and the next two are kept, without effect */
-#define TM_SO_RCVCOPY       0x1103
-#define TM_SO_SND_DGRAMS    0x1104
+#define TM_SO_SNDAPPEND     0x1102 /* kept for source compatibility, as SO_DEBUG: copying sends always fill the last segment that waits */
+#define TM_SO_RCVCOPY       0x1103 /* 0 only, else TM_EOPNOTSUPP: what was received is never joined by copying */
+#define TM_SO_SND_DGRAMS    0x1104 /* TM_EOPNOTSUPP: all sockets share an interface's queue */
 #define TM_SO_RCV_DGRAMS    0x1105
 
 /* Options of streams, at the level IPPROTO_TCP. Modern defaults: SACK, window scale and timestamps are on and stay on, retransmission
  * times follow RFC 6298. Numbers above 0x4001 are ours. */
 #define TM_TCP_NODELAY        1
 #define TM_TCP_MAXSEG         2      /* 64 to 65,495 payload bytes; to get: what is used */
-#define TM_TCP_NOPUSH         4      /* kept, without effect */
+#define TM_TCP_NOPUSH         4      /* 0 only, else TM_EOPNOTSUPP: tfWritev sends parts together */
 #define TM_TCP_STDURG         8      /* the urgent pointer means the last urgent byte (RFC 1122); 0, the default: the one behind it, as others do it */
 #define TM_TCP_MAXRT          0x10   /* seconds that data, or a connection attempt, may stay unanswered; 0: the default (300), -1: for ever */
 #define TM_TCP_KEEPALIVE      0x4001 /* seconds of silence before a probe, with SO_KEEPALIVE; default 7,200 */
@@ -192,17 +192,17 @@ extern "C" {
 #define TM_TCP_WND_SCALE      0x4003
 #define TM_TCP_TS             0x4004
 #define TM_TCP_SLOW_START     0x4005
-#define TM_TCP_PUSH_ALL       0x4006 /* kept, without effect */
+#define TM_TCP_PUSH_ALL       0x4006 /* every segment of data carries the push flag, not only the last of what waits */
 #define TM_TCP_DELAY_ACK      0x4007 /* milliseconds, below 500; default 40 */
-#define TM_TCP_MAX_REXMIT     0x4008 /* kept, without effect: TCP_MAXRT bounds the time */
+#define TM_TCP_MAX_REXMIT     0x4008 /* how often data is sent again, up to 255, before TM_ETIMEDOUT; 0, the default: TCP_MAXRT alone bounds it */
 #define TM_TCP_KEEPALIVE_INTV 0x4009 /* seconds between probes; default 75 */
 #define TM_TCP_KEEPALIVE_CNT  0x400a /* probes; default 9 */
 #define TM_TCP_FINWT2TIME     0x400b /* seconds that a closed socket may stay half closed; default 60 */
-#define TM_TCP_2MSLTIME       0x400c /* this and the rest are kept, without effect */
-#define TM_TCP_RTO_DEF        0x400d
-#define TM_TCP_RTO_MIN        0x400e
+#define TM_TCP_2MSLTIME       0x400c /* 60 seconds; another is TM_EOPNOTSUPP: the time is the stack's, not the connection's */
+#define TM_TCP_RTO_DEF        0x400d /* milliseconds, as the next four, 1 to 3,600,000: the retransmission time before a round trip is known (1,000) */
+#define TM_TCP_RTO_MIN        0x400e /* its bounds (200, 60,000); RTO_MIN wins over a smaller RTO_MAX */
 #define TM_TCP_RTO_MAX        0x400f
-#define TM_TCP_PROBE_MIN      0x4010
+#define TM_TCP_PROBE_MIN      0x4010 /* bounds of the time between probes of a closed window, which otherwise is the retransmission time (200, 60,000) */
 #define TM_TCP_PROBE_MAX      0x4011
 
 /* Events of tfRegisterSocketCB. */

@@ -65,6 +65,11 @@ fn user_memory() {
 }
 
 #[test]
+fn options() {
+    program("options", &[]);
+}
+
+#[test]
 fn interfaces() {
     program("interfaces", &[]);
 }

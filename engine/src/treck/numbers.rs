@@ -73,7 +73,7 @@ numbers! {
     TM_MSG_SCATTERED = 0x400, "The buffer is a chain.";
 
     TM_SOL_SOCKET = 0xffff, "Option level: the socket.";
-    TM_SO_DEBUG = 0x1, "Kept, without effect.";
+    TM_SO_DEBUG = 0x1, "Kept for source compatibility: there is nothing to trace.";
     TM_SO_ACCEPTCONN = 0x2, "The socket listens.";
     TM_SO_REUSEADDR = 0x4, "A stream may be bound to a port that another is bound to; without effect on datagram sockets.";
     TM_SO_KEEPALIVE = 0x8, "Silent connections are probed.";
@@ -89,14 +89,14 @@ numbers! {
     TM_SO_RCVTIMEO = 0x1006, "How long a receive may block.";
     TM_SO_ERROR = 0x1007, "The error that the network reported; reading it clears it.";
     TM_SO_TYPE = 0x1008, "The socket's type.";
-    TM_SO_SNDAPPEND = 0x1102, "Kept, without effect.";
-    TM_SO_RCVCOPY = 0x1103, "Kept, without effect: received frames are never copied.";
-    TM_SO_SND_DGRAMS = 0x1104, "Kept, without effect.";
+    TM_SO_SNDAPPEND = 0x1102, "Kept for source compatibility: copying sends always fill the last segment that waits.";
+    TM_SO_RCVCOPY = 0x1103, "0: received frames are never joined by copying.";
+    TM_SO_SND_DGRAMS = 0x1104, "Refused: all sockets share an interface's queue.";
     TM_SO_RCV_DGRAMS = 0x1105, "Room of the receive queue, in frames.";
 
     TM_TCP_NODELAY = 1, "Small segments go out at once.";
     TM_TCP_MAXSEG = 2, "Largest segment, in payload bytes.";
-    TM_TCP_NOPUSH = 4, "Kept, without effect.";
+    TM_TCP_NOPUSH = 4, "0: segments that are not full go out when they may.";
     TM_TCP_STDURG = 8, "The urgent pointer means the last urgent byte (RFC 1122) and not the one behind it.";
     TM_TCP_MAXRT = 0x10, "How long data may stay unanswered, in seconds; 0: the default, -1: for ever.";
     TM_TCP_KEEPALIVE = 0x4001, "Silence before the first keep-alive probe, in seconds.";
@@ -104,18 +104,18 @@ numbers! {
     TM_TCP_WND_SCALE = 0x4003, "Window scale: on.";
     TM_TCP_TS = 0x4004, "Timestamps: on.";
     TM_TCP_SLOW_START = 0x4005, "Slow start: on.";
-    TM_TCP_PUSH_ALL = 0x4006, "Kept, without effect.";
+    TM_TCP_PUSH_ALL = 0x4006, "Every segment of data carries the push flag.";
     TM_TCP_DELAY_ACK = 0x4007, "How long an acknowledgment may wait, in milliseconds.";
-    TM_TCP_MAX_REXMIT = 0x4008, "Kept, without effect: `TM_TCP_MAXRT` bounds the time.";
+    TM_TCP_MAX_REXMIT = 0x4008, "How often data is sent again at most; 0: `TM_TCP_MAXRT` alone bounds it.";
     TM_TCP_KEEPALIVE_INTV = 0x4009, "Between keep-alive probes, in seconds.";
     TM_TCP_KEEPALIVE_CNT = 0x400a, "Unanswered keep-alive probes before the connection is given up.";
     TM_TCP_FINWT2TIME = 0x400b, "How long a closed socket may stay half closed, in seconds.";
-    TM_TCP_2MSLTIME = 0x400c, "Kept, without effect.";
-    TM_TCP_RTO_DEF = 0x400d, "Kept, without effect.";
-    TM_TCP_RTO_MIN = 0x400e, "Kept, without effect.";
-    TM_TCP_RTO_MAX = 0x400f, "Kept, without effect.";
-    TM_TCP_PROBE_MIN = 0x4010, "Kept, without effect.";
-    TM_TCP_PROBE_MAX = 0x4011, "Kept, without effect.";
+    TM_TCP_2MSLTIME = 0x400c, "How long TIME-WAIT lasts, in seconds: 60.";
+    TM_TCP_RTO_DEF = 0x400d, "Retransmission time before a round trip is known, in milliseconds.";
+    TM_TCP_RTO_MIN = 0x400e, "Least retransmission time, in milliseconds.";
+    TM_TCP_RTO_MAX = 0x400f, "Most retransmission time, in milliseconds.";
+    TM_TCP_PROBE_MIN = 0x4010, "Least time between probes of a closed window, in milliseconds.";
+    TM_TCP_PROBE_MAX = 0x4011, "Most time between probes of a closed window, in milliseconds.";
 
     TM_CB_CONNECT_COMPLT = 0x1, "The connection that was asked for is there.";
     TM_CB_ACCEPT = 0x2, "A connection can be accepted.";

@@ -11,17 +11,18 @@
 //! | | `IP_HDRINCL` (raw sockets) | int, 0 or not |
 //! | `IPPROTO_TCP` (streams) | `TCP_NODELAY TCP_STDURG` | int, 0 or not |
 //! | | `TCP_MAXSEG` (64 to 65,495; to get: what is used), `TCP_MAXRT` (s), `TCP_KEEPALIVE`, `TM_TCP_KEEPALIVE_INTV` (s), `TM_TCP_KEEPALIVE_CNT`, `TM_TCP_FINWT2TIME` (s), `TM_TCP_DELAY_ACK` (0 to 499 ms) | int |
-//! | | `TM_TCP_SEL_ACK TM_TCP_WND_SCALE TM_TCP_TS TM_TCP_SLOW_START` | int: 1; 0 is `TM_EOPNOTSUPP` |
-//! | `SOL_SOCKET`, `IPPROTO_TCP` | those of [`HINTS`](super::settings::HINTS) | int: kept, without effect |
+//! | | `TM_TCP_RTO_DEF TM_TCP_RTO_MIN TM_TCP_RTO_MAX TM_TCP_PROBE_MIN TM_TCP_PROBE_MAX` (1 to 3,600,000 ms), `TM_TCP_MAX_REXMIT` (0 to 255; 0: no limit), `TM_TCP_PUSH_ALL` (0 or not) | int |
+//! | `SOL_SOCKET`, `IPPROTO_TCP` | those of [`FIXED`] | int: the one value, another is `TM_EOPNOTSUPP` |
+//! | `SOL_SOCKET` | those of [`HINTS`] | int: kept, see there |
 //!
-//! Multicast options: `TM_EOPNOTSUPP` in this version. All others, those of `IPPROTO_TCP` on datagram sockets, and `IP_HDRINCL` on sockets that are not raw: `TM_ENOPROTOOPT`. Null pointers: `TM_EFAULT`; a length or value out of range: `TM_EINVAL`.
+//! Multicast options and `TM_SO_SND_DGRAMS`: `TM_EOPNOTSUPP` in this version. All others, those of `IPPROTO_TCP` on datagram sockets, and `IP_HDRINCL` on sockets that are not raw: `TM_ENOPROTOOPT`. Null pointers: `TM_EFAULT`; a length or value out of range: `TM_EINVAL`.
 
 use super::{
     datagrams::DatagramHandle,
     error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED},
     face::Face,
     numbers as n,
-    settings::{ALWAYS_ON, HINTS, Options},
+    settings::{FIXED, HINTS, Options},
     sockets::{SocketId, pending_code},
     stream::Phase,
 };
@@ -130,8 +131,17 @@ fn set_int(options: &mut Options, level: c_int, option: c_int, value: c_int) -> 
             let ms = u64::try_from(value).ok().filter(|_| value <= DELAYED_ACK_MS_MAX).ok_or(INVALID)?;
             options.delayed_ack = Duration::from_millis(ms);
         }
-        (n::TM_IPPROTO_TCP, option) if ALWAYS_ON.contains(&option) => {
-            if value == 0 {
+        (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_DEF) => options.rto.initial = milliseconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_MIN) => options.rto.min = milliseconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_MAX) => options.rto.max = milliseconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_PROBE_MIN) => options.probe_min = milliseconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_PROBE_MAX) => options.probe_max = milliseconds(value)?,
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAX_REXMIT) => {
+            options.retransmissions_max = u8::try_from(value).map_err(|_| INVALID)?;
+        }
+        (n::TM_IPPROTO_TCP, n::TM_TCP_PUSH_ALL) => options.push_all = value != 0,
+        _ if fixed(level, option).is_some() => {
+            if fixed(level, option) != Some(value) {
                 return Err(UNSUPPORTED);
             }
         }
@@ -149,6 +159,16 @@ fn set_int(options: &mut Options, level: c_int, option: c_int, value: c_int) -> 
 
 fn seconds(value: c_int) -> Outcome<Duration> {
     u64::try_from(value).ok().filter(|&seconds| seconds > 0).map(Duration::from_secs).ok_or(INVALID)
+}
+
+/// Up to an hour.
+fn milliseconds(value: c_int) -> Outcome<Duration> {
+    let ms = u64::try_from(value).ok().filter(|ms| (1..=3_600_000).contains(ms));
+    ms.map(Duration::from_millis).ok_or(INVALID)
+}
+
+fn fixed(level: c_int, option: c_int) -> Option<c_int> {
+    FIXED.iter().find(|&&(of_level, of_option, _)| (of_level, of_option) == (level, option)).map(|&(.., value)| value)
 }
 
 fn hint(level: c_int, option: c_int) -> Option<usize> {
@@ -217,6 +237,7 @@ pub(super) unsafe fn get(
 fn get_int(face: &Face, id: SocketId, options: &Options, level: c_int, option: c_int) -> Outcome<c_int> {
     let size = |size: usize| c_int::try_from(size).unwrap_or(c_int::MAX);
     let seconds = |time: Duration| c_int::try_from(time.as_secs()).unwrap_or(c_int::MAX);
+    let ms = |time: Duration| c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX);
     let (stream, raw) = (face.is_stream(id)?, face.with_socket(id, |socket| socket.raw.is_some())?);
     if level == n::TM_IPPROTO_TCP && !stream {
         return Err(NO_OPTION);
@@ -263,9 +284,18 @@ fn get_int(face: &Face, id: SocketId, options: &Options, level: c_int, option: c
         (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE_INTV) => seconds(options.keepalive.interval),
         (n::TM_IPPROTO_TCP, n::TM_TCP_KEEPALIVE_CNT) => options.keepalive.probes.into(),
         (n::TM_IPPROTO_TCP, n::TM_TCP_FINWT2TIME) => seconds(options.fin_wait2),
-        (n::TM_IPPROTO_TCP, n::TM_TCP_DELAY_ACK) => size(options.delayed_ack.as_millis() as usize),
-        (n::TM_IPPROTO_TCP, option) if ALWAYS_ON.contains(&option) => 1,
-        _ => options.hints[hint(level, option).ok_or(unknown(level, option))?],
+        (n::TM_IPPROTO_TCP, n::TM_TCP_DELAY_ACK) => ms(options.delayed_ack),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_DEF) => ms(options.rto.initial),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_MIN) => ms(options.rto.min),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_MAX) => ms(options.rto.max),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_PROBE_MIN) => ms(options.probe_min),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_PROBE_MAX) => ms(options.probe_max),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_MAX_REXMIT) => options.retransmissions_max.into(),
+        (n::TM_IPPROTO_TCP, n::TM_TCP_PUSH_ALL) => options.push_all.into(),
+        _ => match fixed(level, option) {
+            Some(value) => value,
+            None => options.hints[hint(level, option).ok_or(unknown(level, option))?],
+        },
     })
 }
 
@@ -275,6 +305,8 @@ fn unknown(level: c_int, option: c_int) -> Code {
             n::TM_IPPROTO_IP,
             n::TM_IP_MULTICAST_IF | n::TM_IP_MULTICAST_TTL | n::TM_IP_ADD_MEMBERSHIP | n::TM_IP_DROP_MEMBERSHIP,
         ) => UNSUPPORTED,
+        // What is queued to be sent is bounded for all sockets of an interface together.
+        (n::TM_SOL_SOCKET, n::TM_SO_SND_DGRAMS) => UNSUPPORTED,
         _ => NO_OPTION,
     }
 }

@@ -2,30 +2,32 @@
 
 use super::numbers as n;
 use crate::{
+    proto::tcp::rtt::RtoConfig,
     socket::{Keepalive, RxLimits, TcpOptions},
     time::Duration,
 };
 use std::ffi::c_int;
 
-/// Options that are kept and have no effect: the engine does without them. (level, option, default, least, most).
+/// Options that are kept for source compatibility, since what they ask for is so in any case. (level, option, default, least, most).
 pub(super) const HINTS: &[(c_int, c_int, c_int, c_int, c_int)] = &[
+    // There is nothing to trace.
     (n::TM_SOL_SOCKET, n::TM_SO_DEBUG, 0, 0, c_int::MAX),
+    // Copying sends fill the last segment that waits, however small or large they are.
     (n::TM_SOL_SOCKET, n::TM_SO_SNDAPPEND, 128, 0, c_int::MAX),
-    (n::TM_SOL_SOCKET, n::TM_SO_RCVCOPY, 0, 0, c_int::MAX),
-    (n::TM_SOL_SOCKET, n::TM_SO_SND_DGRAMS, 512, 1, c_int::MAX),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_NOPUSH, 0, 0, 1),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_PUSH_ALL, 0, 0, 1),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_MAX_REXMIT, 12, 1, 255),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_2MSLTIME, 60, 1, 240),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_DEF, 1_000, 1, 60_000),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_MIN, 200, 1, 60_000),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_RTO_MAX, 60_000, 1, 600_000),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_PROBE_MIN, 200, 1, 60_000),
-    (n::TM_IPPROTO_TCP, n::TM_TCP_PROBE_MAX, 60_000, 1, 600_000),
 ];
 
-/// Features that are on and stay on: 1 is accepted.
-pub(super) const ALWAYS_ON: &[c_int] = &[n::TM_TCP_SEL_ACK, n::TM_TCP_WND_SCALE, n::TM_TCP_TS, n::TM_TCP_SLOW_START];
+/// Options of which there is one value: another is refused. (level, option, value).
+pub(super) const FIXED: &[(c_int, c_int, c_int)] = &[
+    // Received frames are never joined by copying: queues are bounded in frames too.
+    (n::TM_SOL_SOCKET, n::TM_SO_RCVCOPY, 0),
+    (n::TM_IPPROTO_TCP, n::TM_TCP_NOPUSH, 0),
+    // The stack's, not the connection's.
+    (n::TM_IPPROTO_TCP, n::TM_TCP_2MSLTIME, 60),
+    (n::TM_IPPROTO_TCP, n::TM_TCP_SEL_ACK, 1),
+    (n::TM_IPPROTO_TCP, n::TM_TCP_WND_SCALE, 1),
+    (n::TM_IPPROTO_TCP, n::TM_TCP_TS, 1),
+    (n::TM_IPPROTO_TCP, n::TM_TCP_SLOW_START, 1),
+];
 
 /// Low-water mark for sending (4.4BSD's `sb_lowat`), in bytes.
 const TX_LOW_WATER_BYTES: usize = 2048;
@@ -62,6 +64,12 @@ pub(super) struct Options {
     pub(super) user_timeout: Duration,
     pub(super) delayed_ack: Duration,
     pub(super) fin_wait2: Duration,
+    pub(super) rto: RtoConfig,
+    /// Of data; 0: no limit.
+    pub(super) retransmissions_max: u8,
+    pub(super) probe_min: Duration,
+    pub(super) probe_max: Duration,
+    pub(super) push_all: bool,
     /// Values of [`HINTS`].
     pub(super) hints: [c_int; HINTS.len()],
 }
@@ -98,6 +106,11 @@ impl Options {
             user_timeout: tcp.user_timeout,
             delayed_ack: tcp.delayed_ack,
             fin_wait2: tcp.fin_wait2,
+            rto: RtoConfig::default(),
+            retransmissions_max: tcp.retransmissions_max,
+            probe_min: RtoConfig::default().min,
+            probe_max: RtoConfig::default().max,
+            push_all: tcp.push_all,
             hints,
         }
     }
@@ -130,6 +143,11 @@ impl Options {
             ttl: self.ttl,
             mss_max: if self.mss_max == 0 { defaults.mss_max } else { self.mss_max },
             fin_wait2: self.fin_wait2,
+            rto: Some(self.rto),
+            retransmissions_max: self.retransmissions_max,
+            probe_min: self.probe_min,
+            probe_max: self.probe_max,
+            push_all: self.push_all,
             ..defaults
         }
     }

@@ -343,14 +343,16 @@ static void lingering(void)
 
 static void options(void)
 {
-    static const int kept[][2] = {{TCP_NOPUSH, 1}, {TM_TCP_PUSH_ALL, 1}, {TM_TCP_MAX_REXMIT, 5}, {TM_TCP_2MSLTIME, 30},
+    static const int kept[][2] = {{TCP_NOPUSH, 0}, {TM_TCP_PUSH_ALL, 1}, {TM_TCP_MAX_REXMIT, 5}, {TM_TCP_2MSLTIME, 60},
                                   {TM_TCP_RTO_DEF, 3000}, {TM_TCP_RTO_MIN, 100}, {TM_TCP_RTO_MAX, 9000}, {TM_TCP_PROBE_MIN, 300},
                                   {TM_TCP_PROBE_MAX, 9000}, {TCP_NODELAY, 1}, {TCP_STDURG, 1}, {TCP_MAXSEG, 1000}, {TCP_MAXRT, 20},
                                   {TCP_MAXRT, -1}, {TCP_KEEPALIVE, 60}, {TM_TCP_KEEPALIVE_INTV, 5}, {TM_TCP_KEEPALIVE_CNT, 3},
                                   {TM_TCP_FINWT2TIME, 9}, {TM_TCP_DELAY_ACK, 0}, {TM_TCP_SEL_ACK, 1}, {TM_TCP_WND_SCALE, 1},
                                   {TM_TCP_TS, 1}, {TM_TCP_SLOW_START, 1}};
     static const int refused[][2] = {{TCP_MAXSEG, 10}, {TCP_MAXRT, -2}, {TCP_KEEPALIVE, 0}, {TM_TCP_KEEPALIVE_CNT, 256},
-                                     {TM_TCP_DELAY_ACK, 500}, {TM_TCP_DELAY_ACK, -1}, {TM_TCP_RTO_MIN, 0}};
+                                     {TM_TCP_DELAY_ACK, 500}, {TM_TCP_DELAY_ACK, -1}, {TM_TCP_RTO_MIN, 0},
+                                     {TM_TCP_RTO_MAX, 3600001}, {TM_TCP_PROBE_MIN, -1}, {TM_TCP_MAX_REXMIT, 256}};
+    static const int fixed[][2] = {{TCP_NOPUSH, 1}, {TM_TCP_2MSLTIME, 30}, {TM_TCP_SEL_ACK, 0}, {TM_TCP_WND_SCALE, 0}, {TM_TCP_TS, 0}, {TM_TCP_SLOW_START, 0}};
     static const int flags[] = {SO_KEEPALIVE, SO_OOBINLINE, SO_REUSEADDR, SO_DONTROUTE, SO_BROADCAST};
     int sd = stream_socket(), udp = udp_socket(0), value = 1, length = sizeof value;
     unsigned at;
@@ -368,7 +370,12 @@ static void options(void)
         CHECK_EQ(set_option(sd, SOL_SOCKET, flags[at], 1), 0);
         CHECK_EQ(get_option(sd, SOL_SOCKET, flags[at]), 1);
     }
-    CHECK_FAILS(sd, set_option(sd, IPPROTO_TCP, TM_TCP_SEL_ACK, 0), TM_EOPNOTSUPP);
+    for (at = 0; at < sizeof fixed / sizeof *fixed; at++)
+        CHECK_FAILS(sd, set_option(sd, IPPROTO_TCP, fixed[at][0], fixed[at][1]), TM_EOPNOTSUPP);
+    CHECK_FAILS(sd, set_option(sd, SOL_SOCKET, TM_SO_RCVCOPY, 4), TM_EOPNOTSUPP);
+    CHECK_EQ(get_option(sd, SOL_SOCKET, TM_SO_RCVCOPY), 0);
+    CHECK_FAILS(sd, set_option(sd, SOL_SOCKET, TM_SO_SND_DGRAMS, 9), TM_EOPNOTSUPP);
+    CHECK_FAILS(sd, getsockopt(sd, SOL_SOCKET, TM_SO_SND_DGRAMS, &value, &length), TM_EOPNOTSUPP);
     CHECK_FAILS(sd, set_option(sd, IPPROTO_TCP, 0x7777, 0), TM_ENOPROTOOPT);
     CHECK_FAILS(sd, set_option(sd, SOL_SOCKET, SO_ACCEPTCONN, 0), TM_EINVAL);
     CHECK_EQ(get_option(sd, SOL_SOCKET, SO_SNDBUF), 1 << 20);

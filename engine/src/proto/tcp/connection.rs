@@ -150,7 +150,7 @@ impl Connection {
     pub(super) fn new(opening: Opening, irs: SeqNum, host: &impl Host) -> Self {
         let now = host.now();
         let Opening { ends, iss, ts_offset, path_mtu, options } = opening;
-        let rtt = RttEstimator::new(host.config().rto);
+        let rtt = RttEstimator::new(options.rto.unwrap_or(host.config().rto));
         let mut send = Sender::new(iss, Congestion::new(options.congestion), rtt, now);
         let path_mss = path_mss(path_mtu, &options);
         send.mss = path_mss.min(MSS_DEFAULT);
@@ -233,6 +233,9 @@ impl Connection {
     pub fn set_options(&mut self, options: Rc<TcpOptions>, host: &impl Host) {
         if options.congestion != self.options.congestion {
             self.send.congestion = Congestion::new(options.congestion);
+        }
+        if options.rto != self.options.rto {
+            self.send.rtt.set_bounds(options.rto.unwrap_or(host.config().rto));
         }
         // A smaller buffer takes no room back that the peer was told of: the window closes as data comes (RFC 9293 section 3.8.6).
         self.receive.limit = self.receive.limit.max(options.recv_queue_bytes).min(options.recv_queue_bytes_max);

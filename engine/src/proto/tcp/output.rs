@@ -300,7 +300,7 @@ impl Connection {
             bits |= flags::FIN;
             marks.set(Marks::FIN);
         }
-        if empties && len > 0 {
+        if (empties || self.options.push_all) && len > 0 {
             bits |= flags::PSH;
             marks.set(Marks::PUSH);
         }

@@ -64,6 +64,12 @@ impl RttEstimator {
         }
     }
 
+    /// Other bounds from now on.
+    pub fn set_bounds(&mut self, config: RtoConfig) {
+        let Self { initial_us, min_us, max_us, .. } = Self::new(config);
+        (self.initial_us, self.min_us, self.max_us) = (initial_us, min_us, max_us);
+    }
+
     /// Takes in a measured round trip. The back-off stays: an acknowledgement of new data ends it, see [`reset_back_off`](Self::reset_back_off).
     pub fn sample(&mut self, rtt: Duration) {
         let rtt_us = micros(rtt).clamp(1, SAMPLE_US_MAX);

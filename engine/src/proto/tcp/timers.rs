@@ -6,7 +6,7 @@ use super::{
     sender::TimerKind,
     types::{CloseReason, NEVER, TcpState},
 };
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 impl Connection {
     /// Timers that are due. Afterwards [`poll_transmit`](Self::poll_transmit) may have something.
@@ -48,8 +48,12 @@ impl Connection {
 
     fn retransmission_timer(&mut self, now: Instant, host: &mut impl Host) {
         let gives_up = now.saturating_since(self.send.waiting_since) >= self.options.user_timeout;
+        let resent_max = u32::from(self.options.retransmissions_max);
+        let resent_enough = resent_max != 0 && self.send.rtt.backoffs() >= resent_max;
         match self.send.timer {
-            TimerKind::Retransmit | TimerKind::Persist if gives_up => {
+            kind @ (TimerKind::Retransmit | TimerKind::Persist)
+                if gives_up || (kind == TimerKind::Retransmit && resent_enough) =>
+            {
                 self.reset_due = Some(self.send.nxt);
                 host.counters().tcp_user_timeouts += 1;
                 self.finish(CloseReason::TimedOut, host);
@@ -80,7 +84,7 @@ impl Connection {
             TimerKind::Persist => {
                 self.probe = Probe::Window;
                 self.send.rtt.back_off();
-                self.send.timer_at = now + self.send.rtt.rto();
+                self.send.timer_at = now + self.probe_timeout();
             }
         }
     }
@@ -116,8 +120,12 @@ impl Connection {
     pub(super) fn arm_persist(&mut self, now: Instant) {
         if self.send.segments.is_empty() && !(self.send.timer == TimerKind::Persist && self.send.timer_at != NEVER) {
             self.send.timer = TimerKind::Persist;
-            self.send.timer_at = now + self.send.rtt.rto();
+            self.send.timer_at = now + self.probe_timeout();
             self.send.waiting_since = now;
         }
+    }
+
+    fn probe_timeout(&self) -> Duration {
+        self.send.rtt.rto().min(self.options.probe_max).max(self.options.probe_min)
     }
 }

@@ -191,6 +191,16 @@ pub struct TcpOptions {
     pub mss_max: u16,
     /// How long a closed socket may stay half closed without a word from the peer.
     pub fin_wait2: Duration,
+    /// Bounds of the retransmission timer; `None`: [`TcpConfig::rto`].
+    pub rto: Option<RtoConfig>,
+    /// How often the same data is sent again, at most, before the connection is given up; 0: until `user_timeout` is over. Fewer than 3 give up on connections that only lost some packets.
+    pub retransmissions_max: u8,
+    /// Least time between probes of a closed window, which otherwise follow the retransmission timer (RFC 9293 section 3.8.6.1).
+    pub probe_min: Duration,
+    /// The most.
+    pub probe_max: Duration,
+    /// Every segment with data carries the push flag, not only the last of what waits (RFC 9293 section 3.9.1.2).
+    pub push_all: bool,
 }
 
 impl Default for TcpOptions {
@@ -215,6 +225,11 @@ impl Default for TcpOptions {
             ttl: 64,
             mss_max: u16::MAX,
             fin_wait2: Duration::from_secs(60),
+            rto: None,
+            retransmissions_max: 0,
+            probe_min: Duration::ZERO,
+            probe_max: Duration::MAX,
+            push_all: false,
         }
     }
 }
