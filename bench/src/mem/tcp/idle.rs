@@ -53,6 +53,8 @@ pub(crate) fn measure(connections: usize) -> Result<IdleResult> {
 pub(crate) fn measure_active(connections: usize, segments: usize) -> Result<(IdleResult, f64)> {
     let (mut server, result) = open(connections)?;
     let source = SocketAddrV4::new(FIRST_ADDRESS, PORTS.end + 1);
+    // Opening so many takes seconds, after which a neighbour is asked whether it is still there: that is not what is measured.
+    introduce(&mut server, Flow { source, ..FLOW })?;
     let mut peer = Peer::new(Flow { source, ..FLOW });
     super::establish(&mut server, &mut peer)?;
     Ok((result, super::steady(&mut server, &mut peer, Work::Receive, segments as u64)?.ns_per_segment))
