@@ -2,6 +2,7 @@
 
 mod neighbours;
 mod raw;
+mod shared;
 mod strays;
 
 use super::*;
