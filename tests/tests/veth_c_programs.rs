@@ -224,6 +224,7 @@ fn who_does_not_listen_is_cut_off() {
     let topology = topology();
     let server = Program::start(&topology, "chat", &[]);
     let bob = Chatter::join(&topology, "socat", "bob");
+    bob.hear("* welcome, bob");
     let mut deaf = topology.peer.tcp_connect((ENGINE_V4, 4000), TIMEOUT).expect("connect");
     deaf.set_receive_buffer(4096).expect("buffer");
     deaf.write_all(b"deaf\n").expect("write");

@@ -246,10 +246,7 @@ impl Face {
     /// One turn; true if there was something to do. Beside a worker it only takes back frames that are sent.
     pub(super) fn turn(&self) -> bool {
         if !self.may_turn() {
-            return self.each_interface(|interface| {
-                let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
-                link.as_mut().is_some_and(|link| link.port().reap() > 0)
-            });
+            return self.reap();
         }
         let now = self.now();
         let mut worked =
@@ -261,6 +258,22 @@ impl Face {
             BEDROOM.ring();
         }
         worked
+    }
+
+    /// Takes back frames that are sent; true if there were any.
+    fn reap(&self) -> bool {
+        self.each_interface(|interface| {
+            let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
+            link.as_mut().is_some_and(|link| link.port().reap() > 0)
+        })
+    }
+
+    /// For a call that finds no free frame: sends what waits and takes back what is sent. Nothing is received and nobody is called, as the application expects of a call that does not wait.
+    pub(super) fn reclaim(&self) {
+        if self.may_turn() {
+            self.flush(self.now());
+        }
+        self.reap();
     }
 
     /// After a turn that did nothing: when the next timer is due. `None` if a driver has yet to take what is to be sent: then turns go on.

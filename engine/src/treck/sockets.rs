@@ -408,7 +408,7 @@ impl Face {
             sent = attempt();
         } else if sent == Err(NO_BUFFERS) && !self.telling.get() {
             // Sent frames may be done with.
-            self.turn();
+            self.reclaim();
             sent = attempt();
         }
         if sent.is_ok() && at_once {

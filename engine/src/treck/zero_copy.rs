@@ -70,7 +70,7 @@ pub unsafe extern "C" fn tfGetZeroCopyBuffer(size: c_int, data: *mut *mut c_char
     let mut got = alloc(&face, size);
     if got.is_err() && size > 0 && !face.is_nested() {
         // Sent frames may be done with.
-        face.turn();
+        face.reclaim();
         got = alloc(&face, size);
     }
     match got.and_then(|buf| hand_out(&face, buf)) {

@@ -210,6 +210,14 @@ static void give_back(void)
         CHECK_EQ(tfFreeZeroCopyBuffer(taken[--taken_count]), TM_ENOERROR);
 }
 
+static int calls;
+
+static void count_call(int sd, int events)
+{
+    CHECK(sd > 0 && events == TM_CB_RECV);
+    calls++;
+}
+
 static void no_frames(void)
 {
     static char big[5000];
@@ -244,6 +252,18 @@ static void no_frames(void)
     CHECK_FAILS(fresh, sendto(fresh, text, 5, 0, (struct sockaddr *)&far_away, sizeof far_away), TM_EHOSTUNREACH);
     CHECK_FAILS(udp, tfSocketScatteredSendTo(udp, &block, 1, free_user, 0, 0, 0), TM_ENOBUFS);
     CHECK_EQ(frees, 7);
+    section("a call that finds no frame calls nobody back: it may itself be where a callback would come in again");
+    calls = 0;
+    CHECK_EQ(tfRegisterSocketCB(udp, count_call, TM_CB_RECV), 0);
+    pump();
+    wire_udp(9, 7300, text, 5, 1480);
+    CHECK(tfGetZeroCopyBuffer(1, &data) == 0);
+    CHECK_FAILS(udp, send(udp, text, 5, 0), TM_ENOBUFS);
+    CHECK_EQ(calls, 0);
+    pump();
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(tfRegisterSocketCB(udp, 0, 0), 0);
+    CHECK_EQ(recv(udp, back, sizeof back, 0), 5);
     section("receiving goes on; what would have to be copied waits for a frame");
     wire_udp(9, 7300, text, sizeof text, 1480);
     pump();
