@@ -142,6 +142,12 @@ impl Stack {
         self.dest.get(dst, |id| ifaces.get(usize::from(id.0)).map_or(0, |i| epoch_base + i.neighbours.epoch()))
     }
 
+    /// A packet to `dst` need not look for its way.
+    #[inline]
+    pub(crate) fn knows_way(&self, dst: Ipv4Addr) -> bool {
+        self.remembered_way(dst).is_some()
+    }
+
     /// How packets to `dst` go, if that is known now; if not, it is being asked.
     #[inline]
     pub(super) fn way_to(&mut self, dst: Ipv4Addr) -> Option<Destination> {

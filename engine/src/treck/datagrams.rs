@@ -5,7 +5,7 @@ use super::{
     face::Face,
     numbers as n,
     settings::Options,
-    sockets::{Socket, SocketId},
+    sockets::{Socket, SocketId, pending_code},
 };
 use crate::{
     buf::TxBuf,
@@ -108,6 +108,23 @@ impl DatagramHandle {
         }
     }
 
+    /// Where a datagram for `to`, or for the connected peer, goes.
+    #[inline]
+    pub(super) fn destination(self, stack: &mut Stack, to: Option<SocketAddrV4>) -> Outcome<SocketAddrV4> {
+        match self {
+            Self::Udp(udp) => {
+                let socket = stack.udp_socket_mut(udp).ok_or(BAD_SOCKET)?;
+                destination_of(to, socket.remote, || socket.take_error())
+            }
+            Self::Raw(raw) => {
+                let socket = stack.raw_socket_mut(raw).ok_or(BAD_SOCKET)?;
+                let peer = socket.remote.map(|ip| SocketAddrV4::new(ip, 0));
+                destination_of(to, peer, || socket.take_error())
+            }
+        }
+    }
+
+    #[inline]
     pub(super) fn send_to(self, stack: &mut Stack, buf: TxBuf, to: SocketAddrV4) -> Result<(), SendError> {
         match self {
             Self::Udp(udp) => stack.udp_send_to(udp, buf, to),
@@ -185,13 +202,26 @@ impl Face {
     pub(super) fn sends_shared(&self, id: SocketId) -> Outcome<bool> {
         self.with_socket(id, |socket| socket.raw.is_none())
     }
+}
 
-    /// What a raw socket with `IP_HDRINCL` sends begins with a header.
-    pub(super) fn check_written_header(&self, id: SocketId, buf: &TxBuf) -> Outcome<()> {
-        let written = self.with_socket(id, |socket| socket.raw.is_some() && socket.options.header_included)?;
-        if written && WrittenHeader::parse(buf.as_slice()).is_err() {
-            return Err(INVALID);
-        }
-        Ok(())
-    }
+/// What a raw socket with `IP_HDRINCL` sends begins with a header.
+#[cold]
+pub(super) fn check_written_header(buf: &TxBuf) -> Outcome<()> {
+    if WrittenHeader::parse(buf.as_slice()).is_err() { Err(INVALID) } else { Ok(()) }
+}
+
+/// In the order of TRECK's table: where a datagram for `to`, or for the connected peer, goes; then what the network reported.
+#[inline]
+fn destination_of(
+    to: Option<SocketAddrV4>,
+    peer: Option<SocketAddrV4>,
+    take_error: impl FnOnce() -> Option<PendingError>,
+) -> Outcome<SocketAddrV4> {
+    let to = match (to, peer) {
+        (Some(_), Some(_)) => return Err(Code(n::TM_EISCONN)),
+        (Some(to), None) => to,
+        (None, Some(peer)) => peer,
+        (None, None) => return Err(Code(n::TM_ENOTCONN)),
+    };
+    take_error().map_or(Ok(to), |error| Err(pending_code(error)))
 }

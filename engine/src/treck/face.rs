@@ -142,6 +142,13 @@ pub(super) enum Patience {
     Endless,
 }
 
+impl Patience {
+    #[inline]
+    pub(super) fn is_none(self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
 impl Face {
     pub(super) fn start(&self) -> Outcome<()> {
         if self.started.replace(true) {
@@ -185,7 +192,7 @@ impl Face {
     /// What this call sends goes to the driver before it returns: not within a callback, after which it all goes, and not beside a worker, which does it.
     #[inline]
     pub(super) fn sends_at_once(&self, patience: Patience) -> bool {
-        (patience != Patience::None || self.eager.get()) && !self.telling.get() && self.may_turn()
+        (!patience.is_none() || self.eager.get()) && !self.telling.get() && self.may_turn()
     }
 
     /// The stack's idea of the time is old: the worker that keeps it right sleeps.
@@ -337,6 +344,11 @@ impl Face {
             stack.set_now(now);
             stack.flush();
         });
+        self.hand_over(now)
+    }
+
+    /// The same for what is queued already: datagrams.
+    pub(super) fn hand_over(&self, now: Instant) -> bool {
         self.each_interface(|interface| {
             let Some(id) = interface.id.get() else { return false };
             let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
@@ -369,7 +381,7 @@ impl Face {
         if !self.sends_at_once(patience) {
             return;
         }
-        if patience != Patience::None {
+        if !patience.is_none() {
             self.turn();
         } else {
             self.flush(self.now());

@@ -35,6 +35,29 @@ struct Slot {
     links: Option<FirstLink>,
 }
 
+impl Slot {
+    /// Takes a buffer that was lent, if no part of it is being sent any more.
+    #[cold]
+    fn take_lent(&mut self) -> Option<TxBuf> {
+        match std::mem::replace(&mut self.state, State::Free) {
+            State::Lent(kind, bytes) => match Rc::try_unwrap(bytes).and_then(|bytes| bytes.thaw().map_err(Rc::new)) {
+                Ok(buf) => {
+                    self.state = State::Taken(kind);
+                    Some(buf)
+                }
+                Err(bytes) => {
+                    self.state = State::Lent(kind, bytes);
+                    None
+                }
+            },
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+}
+
 /// All buffers that the application holds.
 #[derive(Debug)]
 pub(super) struct MessageTable {
@@ -60,7 +83,9 @@ impl Handle {
         (self.generation as usize) << 32 | (self.index as usize) << 1 | 1
     }
 
-    fn from_addr(addr: usize) -> Option<Self> {
+    /// `None`: it is the address of a scattered message's first link, if of anything.
+    #[inline]
+    pub(super) fn from_addr(addr: usize) -> Option<Self> {
         (addr & 1 == 1).then_some(Self { index: (addr & 0xffff_ffff) as u32 >> 1, generation: (addr >> 32) as u32 })
     }
 }
@@ -107,41 +132,33 @@ impl MessageTable {
         Some(self.links.address_of(links).cast())
     }
 
-    /// A scattered message that is [taken](Self::take): where the application wants its pieces. `Some(None)` if the application has spoilt the links, `None` if it is not scattered.
-    pub(super) fn trimmed(&self, handle: Handle, buf: &mut TxBuf) -> Option<Option<Places>> {
+    /// A scattered message that is [taken](Self::take): where the application wants its pieces. `None` if the application has spoilt the links.
+    pub(super) fn trimmed(&self, handle: Handle, buf: &mut TxBuf) -> Option<Places> {
         let slot = self.slots.get(handle.index as usize)?;
-        Some(self.links.trimmed(slot.links?, buf))
+        self.links.trimmed(slot.links?, buf)
     }
 
+    #[inline]
     fn slot(&mut self, handle: Handle) -> Option<&mut Slot> {
         self.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)
     }
 
     /// Takes the buffer of a live handle of that kind. The handle stays its own until it is [put back](Self::put_back) or [retired](Self::retire); meanwhile it is good
     /// for nothing else.
+    #[inline]
     pub(super) fn take(&mut self, kind: Kind, addr: usize) -> Option<(Handle, TxBuf)> {
         let (handle, scattered) = match Handle::from_addr(addr) {
             Some(handle) => (handle, false),
             None => (self.links.message_at(addr)?, true),
         };
         let slot = self.slot(handle).filter(|slot| slot.links.is_some() == scattered)?;
-        match std::mem::replace(&mut slot.state, State::Taken(kind)) {
-            State::Held(is, buf) if is == kind => Some((handle, buf)),
-            State::Lent(is, bytes) if is == kind => {
-                let thawed = Rc::try_unwrap(bytes).and_then(|bytes| bytes.thaw().map_err(Rc::new));
-                match thawed {
-                    Ok(buf) => Some((handle, buf)),
-                    Err(bytes) => {
-                        slot.state = State::Lent(is, bytes);
-                        None
-                    }
-                }
-            }
-            other => {
-                slot.state = other;
-                None
-            }
+        match &slot.state {
+            State::Held(is, _) if *is == kind => {}
+            State::Lent(is, _) if *is == kind => return Some((handle, slot.take_lent()?)),
+            _ => return None,
         }
+        let State::Held(_, buf) = std::mem::replace(&mut slot.state, State::Taken(kind)) else { return None };
+        Some((handle, buf))
     }
 
     /// The live handle of that kind of a buffer that cannot be [taken](Self::take), since parts of it are being sent.
@@ -183,6 +200,7 @@ impl MessageTable {
     }
 
     /// The handle means nothing from now on.
+    #[inline]
     pub(super) fn retire(&mut self, handle: Handle) {
         if let Some(slot) = self.slot(handle) {
             slot.state = State::Free;

@@ -14,7 +14,7 @@ use crate::{
     buf::{RxBuf, TxBuf},
     socket::{Datagram, SendError},
     stack::Stack,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use std::{
     collections::BTreeMap,
@@ -135,6 +135,7 @@ impl SocketTable {
         Self { slots: Vec::new(), free: Vec::new(), owners: BTreeMap::new() }
     }
 
+    #[inline]
     fn find(&self, sd: c_int) -> Option<SocketId> {
         let index = u32::try_from(sd).ok()?.checked_sub(1)?;
         let slot = self.slots.get(index as usize).filter(|slot| slot.socket.is_some())?;
@@ -157,6 +158,7 @@ impl SocketTable {
         self.owners.insert(datagram, id);
     }
 
+    #[inline]
     fn slot(&mut self, id: SocketId) -> Option<&mut Slot> {
         self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
     }
@@ -367,6 +369,7 @@ impl Face {
     }
 
     /// Sends `buf`, or what `later` copies there, as one datagram: to `to`, or to the connected peer. On would-block the buffer is back in its place, on every other outcome it is gone.
+    #[inline(always)]
     pub(super) fn send_buffer(
         &self,
         id: SocketId,
@@ -378,7 +381,7 @@ impl Face {
     ) -> Outcome<()> {
         let (shut, datagram, dont_route, bytes_max) = self.with_socket(id, |socket| {
             let longest = socket.datagram_bytes_max();
-            let bytes_max = if patience == Patience::None { socket.options.tx_bytes_max.min(longest) } else { longest };
+            let bytes_max = if patience.is_none() { socket.options.tx_bytes_max.min(longest) } else { longest };
             (socket.shut_wr, socket.datagram, socket.options.dont_route, bytes_max)
         })?;
         if shut {
@@ -390,36 +393,48 @@ impl Face {
             (None, None) => return Err(Code(n::TM_ENOTCONN)),
         };
         let at_once = self.sends_at_once(patience);
-        let now = (at_once || self.has_old_time()).then(|| self.now());
+        let old_time = at_once || self.has_old_time();
         let dont_route = dont_route || flags & n::TM_MSG_DONTROUTE != 0;
-        let mut attempt = || {
-            self.with_stack(|stack| {
-                if let Some(now) = now {
-                    stack.set_now(now);
+        let mut relieved = false;
+        let sent = loop {
+            let sent = self.with_stack(|stack| {
+                let to = datagram.destination(stack, to)?;
+                // Where the way is known, the time makes no difference.
+                if old_time && !stack.knows_way(*to.ip()) {
+                    stack.set_now(self.now());
                 }
                 send_datagram(stack, datagram, buf, later, to, dont_route, bytes_max)
-            })
-            .map_err(no_network)?
+            });
+            match sent.map_err(no_network).flatten() {
+                Err(code) if !std::mem::replace(&mut relieved, true) && self.relieve(code) => {}
+                sent => break sent,
+            }
         };
-        let mut sent = attempt();
-        if sent == Err(WOULD_BLOCK) && self.may_turn() {
-            // The queue is full of what the port was not offered yet, perhaps.
-            self.flush(self.now());
-            sent = attempt();
-        } else if sent == Err(NO_BUFFERS) && !self.telling.get() {
-            // Sent frames may be done with.
-            self.reclaim();
-            sent = attempt();
-        }
         if sent.is_ok() && at_once {
             // A blocking sender may never call anything else, and needs the answers to its ARP requests.
-            if patience != Patience::None {
+            if patience.is_none() {
+                self.hand_over(self.with_stack(|stack| stack.now()).unwrap_or(Instant::ZERO));
+            } else {
                 self.turn();
-            } else if let Some(now) = now {
-                self.flush(now);
             }
         }
         sent
+    }
+
+    /// Frees, perhaps, what a send was refused for; false if there is nothing to be done.
+    #[cold]
+    fn relieve(&self, code: Code) -> bool {
+        if code == WOULD_BLOCK && self.may_turn() {
+            // The queue is full of what the port was not offered yet, perhaps.
+            self.flush(self.now());
+            return true;
+        }
+        let sent_frames = code == NO_BUFFERS && !self.telling.get();
+        if sent_frames {
+            // Sent frames may be done with.
+            self.reclaim();
+        }
+        sent_frames
     }
 
     /// Copies the oldest datagram into the parts of `to`: (bytes, sender); no sender after a shutdown.
@@ -527,25 +542,17 @@ pub(super) fn pending_code(error: crate::proto::udp::PendingError) -> Code {
     }
 }
 
-/// In the order of TRECK's table: not connected, reported errors, no route, too long, no room.
+/// What TRECK's table has after reported errors: no route, too long, no room.
+#[inline]
 fn send_datagram(
     stack: &mut Stack,
     datagram: DatagramHandle,
     buf: &mut Option<TxBuf>,
     later: Option<Later<'_>>,
-    to: Option<SocketAddrV4>,
+    to: SocketAddrV4,
     dont_route: bool,
     bytes_max: usize,
 ) -> Outcome<()> {
-    let to = match (to, datagram.endpoints(stack)?.1) {
-        (Some(_), Some(_)) => return Err(Code(n::TM_EISCONN)),
-        (Some(to), None) => to,
-        (None, Some(remote)) => remote,
-        (None, None) => return Err(Code(n::TM_ENOTCONN)),
-    };
-    if let Some(error) = datagram.take_error(stack) {
-        return Err(pending_code(error));
-    }
     if dont_route && stack.routes().lookup(*to.ip()).is_some_and(|route| route.next_hop.is_some()) {
         return Err(HOST_UNREACHABLE);
     }

@@ -7,7 +7,7 @@ use super::{
     sockets::Later,
     transfer::{PARTS_MAX, Parts, copy_of, send_datagram, total_of},
     types::{tfSockaddr, ttUserBlock, ttUserBlockPtr, ttUserFreeFuncPtr},
-    zero_copy::{SEND_FLAGS, destination, may_send},
+    zero_copy::{Leave, SEND_FLAGS, destination, may_send},
 };
 use crate::stack::Stack;
 use smallvec::SmallVec;
@@ -76,7 +76,7 @@ unsafe fn send_user(
         let id = face.socket_id(sd)?;
         let len = usize::try_from(length).ok().filter(|&len| len > 0).ok_or(INVALID)?;
         let parts = Parts::from_slice(&[(user_data.cast(), len)]);
-        let (stream, to, patience) = may_send(&face, id, flags, flags_known & !n::TM_MSG_SCATTERED, to)?;
+        let Leave { stream, to, patience, .. } = may_send(&face, id, flags, flags_known & !n::TM_MSG_SCATTERED, to)?;
         let urgent = flags & n::TM_MSG_OOB != 0;
         let shared = face.sends_shared(id)? && !urgent;
         let lease = if shared { face.lease(&parts, free_fn, std::iter::once(user_buffer))? } else { None };
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn tfSocketScatteredSendTo(
         }
         // SAFETY: the caller's promise.
         let to = || unsafe { destination(to, toLength) };
-        let (_, to, patience) = may_send(&face, id, flags, n::TM_MSG_DONTWAIT | n::TM_MSG_DONTROUTE, to)?;
+        let Leave { to, patience, .. } = may_send(&face, id, flags, n::TM_MSG_DONTWAIT | n::TM_MSG_DONTROUTE, to)?;
         let buffers = blocks.iter().map(|block| block.userBufferPtr);
         let lease = if face.sends_shared(id)? { face.lease(&parts, freeFn, buffers)? } else { None };
         // SAFETY: the caller's promise.

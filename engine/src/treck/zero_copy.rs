@@ -2,10 +2,11 @@
 //! is touched on `TM_EFAULT`.
 
 use super::{
+    datagrams::check_written_header,
     error::{Code, FAULT, INVALID, NO_BUFFERS, Outcome, WOULD_BLOCK, note, returned},
     face::{self, Face, Inside, Patience, wait_for, within},
     links::Places,
-    messages::Kind,
+    messages::{Handle, Kind},
     numbers as n,
     sockets::SocketId,
     types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserMessage, write_address},
@@ -108,7 +109,7 @@ fn free(kind: Kind, addr: usize) -> c_int {
 /// `int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags)`: `send` of a zero-copy buffer, all of `length` or nothing. Errors in the order of TRECK's table.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfZeroCopySend(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
-    send(sd, h, length, flags, || Ok(None), SEND_FLAGS)
+    send(h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, || Ok(None))
 }
 
 /// `int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct sockaddr *to, int toLength)`: the same with a destination; a null one means the connected peer.
@@ -125,8 +126,9 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
     to: *const tfSockaddr,
     toLength: c_int,
 ) -> c_int {
+    let asked = Asked { sd, length, flags, flags_known: SEND_FLAGS & !n::TM_MSG_OOB };
     // SAFETY: the caller's promise is this call's.
-    send(sd, h, length, flags, || unsafe { destination(to, toLength) }, SEND_FLAGS & !n::TM_MSG_OOB)
+    send(h, asked, || unsafe { destination(to, toLength) })
 }
 
 /// Reads a destination; null is none. Whether the socket can have it is for [`Face::checked_destination`] to say.
@@ -144,44 +146,41 @@ pub(super) unsafe fn destination(to: *const tfSockaddr, to_length: c_int) -> Out
     }
 }
 
-fn send(
+/// What a call asks to be sent, beside the buffer and the destination.
+#[derive(Clone, Copy)]
+struct Asked {
     sd: c_int,
-    h: ttUserMessage,
     length: c_int,
     flags: c_int,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
     flags_known: c_int,
-) -> c_int {
+}
+
+#[inline]
+fn send(h: ttUserMessage, asked: Asked, to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>) -> c_int {
     let mut face = face::enter();
     let taken = match face.messages.try_borrow_mut() {
         Ok(mut messages) => match messages.take(Kind::Message, h.addr()) {
-            Some((handle, mut buf)) => {
-                let pieces =
-                    messages.trimmed(handle, &mut buf).map(|wanted| Pieces { whole: buf.places().collect(), wanted });
-                Ok((handle, buf, pieces))
-            }
+            Some(taken) => Ok(taken),
             None if messages.lent(Kind::Message, h.addr()).is_some() => Err(WOULD_BLOCK),
             None => Err(FAULT),
         },
         Err(_) => Err(WOULD_BLOCK),
     };
-    let (handle, buf, pieces) = match taken {
+    let (handle, buf) = match taken {
         Ok(taken) => taken,
-        Err(code) => return face.failed(sd, code),
+        Err(code) => return face.failed(asked.sd, code),
     };
-    let full_len = buf.len();
     let mut buf = Some(buf);
-    let outcome = send_taken(&mut face, sd, &mut buf, pieces.as_ref(), length, flags, to, flags_known);
+    let outcome = match Handle::from_addr(h.addr()) {
+        Some(_) => send_plain(&mut face, &mut buf, asked, to),
+        None => {
+            let mut to = Some(to);
+            send_scattered(&mut face, handle, &mut buf, asked, &mut || to.take().map_or(Ok(None), |to| to()))
+        }
+    };
     if let Ok(mut messages) = face.messages.try_borrow_mut() {
         match (outcome, buf) {
-            (Err(WOULD_BLOCK), Some(mut buf)) => {
-                // It was cut to what was to be sent; the caller gets back all that it had.
-                let _ = match &pieces {
-                    None => buf.set_len(full_len),
-                    Some(pieces) => buf.set_places(&pieces.whole),
-                };
-                messages.put_back(handle, buf);
-            }
+            (Err(WOULD_BLOCK), Some(buf)) => messages.put_back(handle, buf),
             // Ours by any other outcome; whatever is left of it is freed here.
             (_, left) => {
                 drop(left);
@@ -190,17 +189,63 @@ fn send(
         }
     }
     match outcome {
-        Ok(()) => length,
-        Err(code) => face.failed(sd, code),
+        Ok(()) => asked.length,
+        Err(code) => face.failed(asked.sd, code),
     }
 }
 
-/// Where the pieces of a scattered message lie.
-struct Pieces {
-    /// As it was handed out.
-    whole: Places,
-    /// As the application has trimmed it since; `None`: out of all bounds.
-    wanted: Option<Places>,
+/// Sends the first bytes of a buffer in one piece. On would-block it is back as it was.
+#[inline]
+fn send_plain(
+    face: &mut Inside,
+    buf: &mut Option<TxBuf>,
+    asked: Asked,
+    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+) -> Outcome<()> {
+    let full_len = buf.as_ref().map_or(0, TxBuf::len);
+    let cut = |buf: &mut TxBuf, len: usize| {
+        if len > buf.len() {
+            return Err(INVALID);
+        }
+        buf.truncate(len);
+        Ok(())
+    };
+    let outcome = send_cut(face, buf, asked, cut, to);
+    if outcome == Err(WOULD_BLOCK)
+        && let Some(buf) = buf
+    {
+        let _ = buf.set_len(full_len);
+    }
+    outcome
+}
+
+/// Sends the first bytes of a scattered message, as the application has trimmed it. On would-block it is back as it was.
+#[inline(never)]
+fn send_scattered(
+    face: &mut Inside,
+    handle: Handle,
+    buf: &mut Option<TxBuf>,
+    asked: Asked,
+    to: &mut dyn FnMut() -> Outcome<Option<SocketAddrV4>>,
+) -> Outcome<()> {
+    let Some(whole) = buf.as_mut() else { return Err(FAULT) };
+    // `None`: out of all bounds.
+    let wanted = face.messages.try_borrow().ok().and_then(|messages| messages.trimmed(handle, whole));
+    let whole: Places = whole.places().collect();
+    let cut = |buf: &mut TxBuf, len: usize| {
+        let sent = wanted.as_ref().and_then(|wanted| first_of(wanted, len)).ok_or(INVALID)?;
+        if sent.len() > 1 && asked.flags & n::TM_MSG_SCATTERED == 0 {
+            return Err(INVALID);
+        }
+        buf.set_places(&sent).map_err(|_| INVALID)
+    };
+    let outcome = send_cut(face, buf, asked, cut, to);
+    if outcome == Err(WOULD_BLOCK)
+        && let Some(buf) = buf
+    {
+        let _ = buf.set_places(&whole);
+    }
+    outcome
 }
 
 /// The first `len` bytes of `places`; `None` if there are not as many.
@@ -215,37 +260,24 @@ fn first_of(places: &Places, len: usize) -> Option<Places> {
     (left == 0).then_some(cut)
 }
 
-#[allow(clippy::too_many_arguments, reason = "two calls of C with as many")]
-fn send_taken(
+/// Sends what `cut` leaves of `buf`.
+#[inline]
+fn send_cut(
     face: &mut Inside,
-    sd: c_int,
     buf: &mut Option<TxBuf>,
-    pieces: Option<&Pieces>,
-    length: c_int,
-    flags: c_int,
+    Asked { sd, length, flags, flags_known }: Asked,
+    cut: impl FnOnce(&mut TxBuf, usize) -> Outcome<()>,
     to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
-    flags_known: c_int,
 ) -> Outcome<()> {
     let id = face.socket_id(sd)?;
     let len = usize::try_from(length).ok().filter(|&len| len > 0).ok_or(INVALID)?;
-    let sent_pieces = match pieces {
-        None if len > buf.as_ref().map_or(0, TxBuf::len) => return Err(INVALID),
-        None => None,
-        Some(pieces) => Some(pieces.wanted.as_ref().and_then(|wanted| first_of(wanted, len)).ok_or(INVALID)?),
-    };
-    let in_pieces = sent_pieces.as_ref().is_some_and(|pieces| pieces.len() > 1);
-    if in_pieces && flags & n::TM_MSG_SCATTERED == 0 {
-        return Err(INVALID);
+    if let Some(buf) = buf {
+        cut(buf, len)?;
     }
-    let (stream, to, patience) = may_send(face, id, flags, flags_known, to)?;
-    match (buf.as_mut(), &sent_pieces) {
-        (Some(buf), Some(pieces)) => buf.set_places(pieces).map_err(|_| INVALID)?,
-        (Some(buf), None) => buf.truncate(len),
-        (None, _) => {}
-    }
+    let Leave { stream, writes_header, to, patience } = may_send(face, id, flags, flags_known, to)?;
     if !stream {
-        if let Some(buf) = buf {
-            face.check_written_header(id, buf)?;
+        if writes_header && let Some(buf) = buf {
+            check_written_header(buf)?;
         }
         return wait_for(face, patience, |face| face.send_buffer(id, buf, None, to, flags, patience));
     }
@@ -255,26 +287,42 @@ fn send_taken(
     Ok(())
 }
 
-/// What is looked at after the buffer and before the socket's state: flags and destination. Whether it is a stream, where to, and how long it may take.
+/// How a socket may send.
+pub(super) struct Leave {
+    pub(super) stream: bool,
+    /// What is sent begins with an IPv4 header.
+    writes_header: bool,
+    /// `None`: to the connected peer.
+    pub(super) to: Option<SocketAddrV4>,
+    pub(super) patience: Patience,
+}
+
+/// What is looked at after the buffer and before the socket's state: flags and destination.
+#[inline]
 pub(super) fn may_send(
     face: &Inside,
     id: SocketId,
     flags: c_int,
     flags_known: c_int,
     to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
-) -> Outcome<(bool, Option<SocketAddrV4>, Patience)> {
-    let (stream, patience) = face.with_socket(id, |socket| (socket.stream.is_some(), socket.tx_patience(flags)))?;
+) -> Outcome<Leave> {
+    let (stream, writes_header, patience) = face.with_socket(id, |socket| {
+        let writes_header = socket.raw.is_some() && socket.options.header_included;
+        (socket.stream.is_some(), writes_header, socket.tx_patience(flags))
+    })?;
     let out_of_place = if stream { n::TM_MSG_SCATTERED } else { n::TM_MSG_OOB };
     if flags & !flags_known != 0 || flags & out_of_place != 0 {
         return Err(INVALID);
     }
     let to = to()?.map(|to| face.checked_destination(id, to)).transpose()?;
-    if stream && to.is_some() {
-        let connected = face.endpoints(id)?.1.is_some();
-        return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));
+    if stream {
+        if to.is_some() {
+            let connected = face.endpoints(id)?.1.is_some();
+            return Err(Code(if connected { n::TM_EISCONN } else { n::TM_ENOTCONN }));
+        }
+        face.stream_may_route(id, flags)?;
     }
-    face.stream_may_route(id, flags)?;
-    Ok((stream, to, within(face, patience)))
+    Ok(Leave { stream, writes_header, to, patience: within(face, patience) })
 }
 
 /// `int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags)`: hands out the frame that the oldest datagram came in; the caller frees it or
