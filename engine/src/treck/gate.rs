@@ -159,6 +159,7 @@ impl<'a, T: Guarded> Entered<'a, T> {
     }
 
     /// The thread was inside already: this call was made by one of the application's functions that we called.
+    #[inline]
     pub(super) fn is_nested(&self) -> bool {
         self.gate.depth.get() > 1
     }

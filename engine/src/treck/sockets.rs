@@ -369,7 +369,6 @@ impl Face {
     }
 
     /// Sends `buf`, or what `later` copies there, as one datagram: to `to`, or to the connected peer. On would-block the buffer is back in its place, on every other outcome it is gone.
-    #[inline(always)]
     pub(super) fn send_buffer(
         &self,
         id: SocketId,

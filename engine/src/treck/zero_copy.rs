@@ -306,9 +306,12 @@ pub(super) fn may_send(
     flags_known: c_int,
     to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
 ) -> Outcome<Leave> {
+    let nested = face.is_nested();
     let (stream, writes_header, patience) = face.with_socket(id, |socket| {
         let writes_header = socket.raw.is_some() && socket.options.header_included;
-        (socket.stream.is_some(), writes_header, socket.tx_patience(flags))
+        // None where the call cannot wait anyhow, see `within`.
+        let patience = if nested { Patience::None } else { socket.tx_patience(flags) };
+        (socket.stream.is_some(), writes_header, patience)
     })?;
     let out_of_place = if stream { n::TM_MSG_SCATTERED } else { n::TM_MSG_OOB };
     if flags & !flags_known != 0 || flags & out_of_place != 0 {
@@ -322,7 +325,7 @@ pub(super) fn may_send(
         }
         face.stream_may_route(id, flags)?;
     }
-    Ok(Leave { stream, writes_header, to, patience: within(face, patience) })
+    Ok(Leave { stream, writes_header, to, patience })
 }
 
 /// `int tfZeroCopyRecv(int sd, ttUserMessage *hPtr, char **dataPtrPtr, int maxLength, int flags)`: hands out the frame that the oldest datagram came in; the caller frees it or
