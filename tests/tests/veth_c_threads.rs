@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use framewire_tests::rig::{ENGINE_INTERFACE, ENGINE_V4, Process, TempDir, Topology, UdpClient, pattern, require_root};
+use framewire_tests::rig::{
+    ENGINE_INTERFACE, ENGINE_V4, Process, StreamLoad, TempDir, Topology, UdpClient, pattern, require_root,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// With a thread each.
@@ -78,6 +80,17 @@ fn threads_of_a_c_program_answer_udp_and_tcp_at_once() {
         }
     });
 
+    // Each frame that comes goes out again and waits for its acknowledgment: more would do so than there are.
+    let loads: Vec<_> = (0..STREAMS as u64)
+        .map(|number| StreamLoad::start(&topology.peer, (ENGINE_V4, 7), number).expect("connect"))
+        .collect();
+    for load in &loads {
+        load.wait_for(4 << 20, TIMEOUT).expect("echo");
+    }
+    for load in loads {
+        load.finish().expect("all of it");
+    }
+
     let status = echo.stop(TIMEOUT).expect("it ends");
     let output = echo.output();
     assert!(status.success(), "{status}: {output}");
@@ -88,7 +101,7 @@ fn threads_of_a_c_program_answer_udp_and_tcp_at_once() {
         let line = format!("datagrams {at}: {ROUNDS} answers, error 0");
         assert!(output.contains(&line), "no {line:?} in: {output}");
     }
-    for at in 0..STREAMS {
+    for at in 0..2 * STREAMS {
         let line = format!("stream {at}: answered, error 0");
         assert!(output.contains(&line), "no {line:?} in: {output}");
     }

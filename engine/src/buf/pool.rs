@@ -91,7 +91,7 @@ impl Pool {
 
     /// Frames that [`alloc_control`](Self::alloc_control) would still give.
     pub fn free_for_control(&self) -> u32 {
-        self.0.free_singles.get().saturating_sub(self.0.config.rx_reserve_frames / 2)
+        self.0.free_singles.get().saturating_sub(self.0.config.rx_reserve_frames / 8)
     }
 
     /// Size of a frame, in bytes.
@@ -121,10 +121,16 @@ impl Pool {
         self.alloc(self.0.config.rx_reserve_frames)
     }
 
-    /// An empty buffer for a packet that the stack itself must send; it may use half of the receive reserve.
+    /// An empty buffer for a packet that the stack itself must send; it may use all but an eighth of the receive reserve.
     #[inline]
     pub fn alloc_control(&self) -> Option<TxBuf> {
-        self.alloc(self.0.config.rx_reserve_frames / 2)
+        self.alloc(self.0.config.rx_reserve_frames / 8)
+    }
+
+    /// More than a quarter of the receive reserve is in use: what waits to be sent or acknowledged should not hold still more frames.
+    #[inline]
+    pub fn is_scarce(&self) -> bool {
+        self.0.free_singles.get() < self.0.config.rx_reserve_frames / 4 * 3
     }
 
     #[inline]
@@ -158,11 +164,12 @@ impl Pool {
 
     // ---- the kernel's side: only ports call these
 
-    /// Lends a frame to the kernel to receive into; the address is for the fill ring.
+    /// Lends a frame to the kernel to receive into; the address is for the fill ring. A quarter of the receive reserve stays: without an acknowledgment
+    /// sent now and then, nothing that is received is of use.
     #[inline]
     pub fn post_fill(&self) -> Option<u64> {
         // The fill ring empties the pool on purpose at times: that is no failure to count.
-        if self.0.free_singles.get() == 0 {
+        if self.0.free_singles.get() <= self.0.config.rx_reserve_frames / 4 {
             return None;
         }
         self.0.take(KERNEL_RX, 0).map(|frame| self.0.address(frame, 0))

@@ -49,13 +49,19 @@ proptest! {
         let mut held: Vec<TxBuf> = std::iter::from_fn(|| pool.alloc_tx()).collect();
         prop_assert_eq!(held.len() as u32, singles - reserve);
         held.extend(std::iter::from_fn(|| pool.alloc_control()));
-        prop_assert_eq!(held.len() as u32, singles - reserve / 2);
+        prop_assert_eq!(held.len() as u32, singles - reserve / 8);
         let failures = pool.counters().alloc_failures;
         prop_assert_eq!(failures, 2);
+        prop_assert_eq!(pool.is_scarce(), reserve >= 4);
+        prop_assert_eq!(pool.post_fill(), None);
+        prop_assert_eq!(pool.rx_from_bytes(b"x").is_some(), reserve >= 8);
+        drop(held);
+        prop_assert!(!pool.is_scarce());
         let lent: Vec<u64> = std::iter::from_fn(|| pool.post_fill()).collect();
-        prop_assert_eq!(lent.len() as u32, reserve / 2);
-        prop_assert_eq!(pool.counters().alloc_failures, failures, "an empty pool is no failure of the fill ring");
-        prop_assert!(pool.rx_from_bytes(b"x").is_none());
+        prop_assert_eq!(lent.len() as u32, singles - reserve / 4);
+        prop_assert_eq!(pool.counters().alloc_failures, failures + u64::from(reserve < 8), "a pool that keeps its last is no failure of the fill ring");
+        held = std::iter::from_fn(|| pool.alloc_control()).collect();
+        prop_assert_eq!(held.len() as u32, reserve / 4 - reserve / 8, "an acknowledgment can be sent");
         drop(held);
         for addr in lent {
             pool.unfill(addr).unwrap();

@@ -283,12 +283,12 @@ impl Connection {
             && (self.state.can_send() || matches!(self.state, TcpState::SynSent | TcpState::SynReceived))
     }
 
-    /// Takes a buffer whole.
+    /// Takes a buffer whole; where frames are scarce only if nothing waits.
     ///
     /// # Errors
     /// See [`SendRefusal`].
     #[inline]
-    pub fn send(&mut self, buf: TxBuf, spares: &mut Spares) -> Result<(), SendRefusal> {
+    pub fn send(&mut self, buf: TxBuf, scarce: bool, spares: &mut Spares) -> Result<(), SendRefusal> {
         if let Some(refusal) = self.refuse_send() {
             return Err(refusal);
         }
@@ -296,7 +296,7 @@ impl Connection {
         if len == 0 || len > self.options.send_queue_bytes as usize {
             return Err(SendRefusal::MessageSize(buf));
         }
-        if len > self.send.room(&self.options) as usize {
+        if len > self.send.room(&self.options) as usize || scarce && self.send.queued_bytes() > 0 {
             self.send.wants_room = true;
             return Err(SendRefusal::WouldBlock(buf));
         }
@@ -333,7 +333,7 @@ impl Connection {
     /// # Errors
     /// See [`SendRefusal`].
     pub fn send_urgent(&mut self, buf: TxBuf, host: &mut impl Host) -> Result<(), SendRefusal> {
-        self.send(buf, host.spares())?;
+        self.send(buf, host.pool().is_scarce(), host.spares())?;
         self.send.urgent_end = Some(self.send.end);
         Ok(())
     }

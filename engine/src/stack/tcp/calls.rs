@@ -20,7 +20,7 @@ impl Stack {
             return None;
         }
         let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
-        let sent = connection.send(buf, &mut self.tcp.spares);
+        let sent = connection.send(buf, self.pool.is_scarce(), &mut self.tcp.spares);
         if connection.listed & listed::READY == 0 {
             connection.listed |= listed::READY;
             self.tcp.ready.push_back(handle.index);
