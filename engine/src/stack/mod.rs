@@ -17,6 +17,7 @@ mod iface;
 mod ingress;
 mod packets;
 mod raw;
+mod sockets;
 mod stray;
 mod tcp;
 #[cfg(test)]
@@ -363,10 +364,13 @@ impl Stack {
         while let Some(event) = self.events.pop_front() {
             let current = match event {
                 StackEvent::Tcp(_) | StackEvent::TcpAcceptable(_) => self.tcp.event_is_current(event),
-                StackEvent::RawReadable(_) | StackEvent::RawWritable(_) | StackEvent::RawError(_) => {
-                    self.raw.event_is_current(event)
-                }
-                _ => self.udp.event_is_current(event),
+                StackEvent::UdpReadable(handle) => self.udp.sockets.readable_is_current(handle),
+                StackEvent::UdpError(handle) => self.udp.sockets.error_is_current(handle),
+                StackEvent::UdpWritable(handle) => self.udp.sockets.get(handle).is_some(),
+                StackEvent::RawReadable(handle) => self.raw.sockets.readable_is_current(handle),
+                StackEvent::RawError(handle) => self.raw.sockets.error_is_current(handle),
+                StackEvent::RawWritable(handle) => self.raw.sockets.get(handle).is_some(),
+                _ => true,
             };
             if current {
                 return Some(event);
@@ -385,9 +389,9 @@ impl Stack {
     #[inline]
     pub fn egress_drained(&mut self, id: IfaceId) {
         let egress = &self.ifaces[usize::from(id.0)].egress;
-        if (self.udp.has_blocked() || self.raw.has_blocked()) && egress.room() * 2 >= egress.limit() {
-            self.udp.unblock(&mut self.events);
-            self.raw.unblock(&mut self.events);
+        if (self.udp.sockets.has_blocked() || self.raw.sockets.has_blocked()) && egress.room() * 2 >= egress.limit() {
+            self.udp.sockets.unblock(&mut self.events);
+            self.raw.sockets.unblock(&mut self.events);
         }
     }
 
@@ -399,8 +403,8 @@ impl Stack {
     /// Frames, neighbours and reassembly in use, for `stats`.
     pub fn usage(&self) -> Usage {
         Usage {
-            udp_sockets: self.udp.len(),
-            raw_sockets: self.raw.len(),
+            udp_sockets: self.udp.sockets.len(),
+            raw_sockets: self.raw.sockets.len(),
             tcp_connections: self.tcp.len(),
             tcp_half_open: self.tcp.half_open_len(),
             tcp_time_wait: self.tcp.time_wait_len(),

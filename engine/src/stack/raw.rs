@@ -3,6 +3,7 @@
 use super::{
     BindError, SendError, Stack, StackEvent,
     egress::{IpSend, L4},
+    sockets::{Sockets, TableSocket},
 };
 use crate::{
     buf::{Pool, RxBuf, TxBuf},
@@ -29,26 +30,44 @@ pub struct RawHandle {
     generation: u32,
 }
 
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    socket: Option<RawSocket>,
-    /// An event for it is queued.
-    listed: bool,
-    /// An error event for it is queued.
-    error_listed: bool,
-    /// A send was refused; it wants to hear of room.
-    blocked: bool,
+impl TableSocket for RawSocket {
+    type Handle = RawHandle;
+
+    fn handle(index: u32, generation: u32) -> RawHandle {
+        RawHandle { index, generation }
+    }
+
+    fn place(RawHandle { index, generation }: RawHandle) -> (u32, u32) {
+        (index, generation)
+    }
+
+    fn is_readable(&self) -> bool {
+        self.is_readable()
+    }
+
+    fn handle_error(&mut self, error: PendingError) {
+        self.handle_error(error);
+    }
+
+    fn readable(handle: RawHandle) -> StackEvent {
+        StackEvent::RawReadable(handle)
+    }
+
+    fn error(handle: RawHandle) -> StackEvent {
+        StackEvent::RawError(handle)
+    }
+
+    fn writable(handle: RawHandle) -> StackEvent {
+        StackEvent::RawWritable(handle)
+    }
 }
 
 /// All raw sockets of a stack.
 #[derive(Debug)]
 pub(super) struct RawTable {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    pub(super) sockets: Sockets<RawSocket>,
     /// Whose protocol is which, by protocol number; [`ANY_PROTOCOL`]'s hear all.
     by_protocol: Box<[Vec<u32>]>,
-    blocked: Vec<u32>,
 }
 
 /// Sockets, by their number.
@@ -56,115 +75,38 @@ type Found = SmallVec<[u32; 8]>;
 
 impl RawTable {
     pub(super) fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            by_protocol: vec![Vec::new(); usize::from(u8::MAX) + 1].into(),
-            blocked: Vec::new(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        Self { sockets: Sockets::new(), by_protocol: vec![Vec::new(); usize::from(u8::MAX) + 1].into() }
     }
 
     fn insert(&mut self, socket: RawSocket) -> RawHandle {
         let protocol = usize::from(socket.protocol);
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let slot = Slot { generation: 1, socket: None, listed: false, error_listed: false, blocked: false };
-                self.slots.push(slot);
-                self.slots.len() as u32 - 1
-            }
-        };
-        self.by_protocol[protocol].push(index);
-        let slot = &mut self.slots[index as usize];
-        slot.socket = Some(socket);
-        RawHandle { index, generation: slot.generation }
+        let handle = self.sockets.insert(socket);
+        self.by_protocol[protocol].push(handle.index);
+        handle
     }
 
     fn remove(&mut self, handle: RawHandle) -> bool {
-        let Some(slot) = self.slot(handle) else { return false };
-        let Some(socket) = slot.socket.take() else { return false };
-        (slot.listed, slot.error_listed, slot.blocked) = (false, false, false);
-        slot.generation = slot.generation.wrapping_add(1).max(1);
-        self.free.push(handle.index);
+        let Some(socket) = self.sockets.remove(handle) else { return false };
         self.by_protocol[usize::from(socket.protocol)].retain(|&index| index != handle.index);
         true
     }
 
-    fn slot(&mut self, handle: RawHandle) -> Option<&mut Slot> {
-        self.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)
-    }
-
-    fn get(&self, handle: RawHandle) -> Option<&RawSocket> {
-        let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
-        slot.socket.as_ref()
-    }
-
-    fn get_mut(&mut self, handle: RawHandle) -> Option<&mut RawSocket> {
-        self.slot(handle)?.socket.as_mut()
-    }
-
     /// Sockets of `protocol` and of all protocols that `wanted` says yes to.
     fn find(&self, protocol: u8, wanted: impl Fn(&RawSocket) -> bool) -> Found {
-        if self.len() == 0 {
+        if self.sockets.len() == 0 {
             return Found::new();
         }
         let own: &[u32] = if protocol == ANY_PROTOCOL { &[] } else { &self.by_protocol[usize::from(protocol)] };
         let all = &self.by_protocol[usize::from(ANY_PROTOCOL)];
-        let of = |index: &u32| self.slots.get(*index as usize).and_then(|slot| slot.socket.as_ref());
-        own.iter().chain(all).copied().filter(|index| of(index).is_some_and(&wanted)).collect()
+        own.iter().chain(all).copied().filter(|&index| self.sockets.at(index).is_some_and(&wanted)).collect()
     }
 
     /// Puts a packet into a socket's queue, and queues an event for the socket if none is queued.
     fn deliver(&mut self, index: u32, packet: Datagram, events: &mut VecDeque<StackEvent>) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.sockets.slot_at(index) else { return };
         let Some(socket) = &mut slot.socket else { return };
         socket.handle_packet(packet);
-        if !std::mem::replace(&mut slot.listed, true) {
-            events.push_back(StackEvent::RawReadable(RawHandle { index, generation: slot.generation }));
-        }
-    }
-
-    /// A queued event still says something true; marks the socket as not listed.
-    pub(super) fn event_is_current(&mut self, event: StackEvent) -> bool {
-        match event {
-            StackEvent::RawReadable(handle) => self.slot(handle).is_some_and(|slot| {
-                slot.listed = false;
-                slot.socket.as_ref().is_some_and(RawSocket::is_readable)
-            }),
-            StackEvent::RawError(handle) => self.slot(handle).is_some_and(|slot| {
-                slot.error_listed = false;
-                slot.socket.is_some()
-            }),
-            StackEvent::RawWritable(handle) => self.get(handle).is_some(),
-            _ => true,
-        }
-    }
-
-    pub(super) fn has_blocked(&self) -> bool {
-        !self.blocked.is_empty()
-    }
-
-    pub(super) fn unblock(&mut self, events: &mut VecDeque<StackEvent>) {
-        for index in self.blocked.drain(..) {
-            if let Some(slot) = self.slots.get_mut(index as usize)
-                && std::mem::take(&mut slot.blocked)
-                && slot.socket.is_some()
-            {
-                events.push_back(StackEvent::RawWritable(RawHandle { index, generation: slot.generation }));
-            }
-        }
-    }
-
-    fn block(&mut self, handle: RawHandle) {
-        if let Some(slot) = self.slot(handle)
-            && !std::mem::replace(&mut slot.blocked, true)
-        {
-            self.blocked.push(handle.index);
-        }
+        slot.list(index, events);
     }
 
     /// Notes an error about a packet of `protocol` from `src` to `dst`; false if no connected socket sends such.
@@ -178,12 +120,7 @@ impl RawTable {
     ) -> bool {
         let found = self.find(protocol, |socket| socket.remote == Some(dst) && socket.hears(dst, src));
         for &index in &found {
-            let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            let Some(socket) = &mut slot.socket else { continue };
-            socket.handle_error(error);
-            if !std::mem::replace(&mut slot.error_listed, true) {
-                events.push_back(StackEvent::RawError(RawHandle { index, generation: slot.generation }));
-            }
+            self.sockets.report_at(index, error, events);
         }
         !found.is_empty()
     }
@@ -222,11 +159,8 @@ impl Stack {
 
     /// Those of `hearers` whose queues have room; the others' loss is counted.
     fn with_room(&mut self, hearers: &Found, packet: &RxBuf) -> Found {
-        let slots = &self.raw.slots;
-        let room = |index: &u32| {
-            let socket = slots.get(*index as usize).and_then(|slot| slot.socket.as_ref());
-            socket.is_some_and(|socket| socket.has_room(packet))
-        };
+        let sockets = &self.raw.sockets;
+        let room = |&index: &u32| sockets.at(index).is_some_and(|socket| socket.has_room(packet));
         let with_room: Found = hearers.iter().copied().filter(room).collect();
         self.counters.drop_raw_queue_full += (hearers.len() - with_room.len()) as u64;
         with_room
@@ -275,7 +209,7 @@ impl Stack {
     /// # Errors
     /// There are too many.
     pub fn raw_open(&mut self, protocol: u8) -> Result<RawHandle, BindError> {
-        if self.raw.len() >= self.config.raw_sockets_max {
+        if self.raw.sockets.len() >= self.config.raw_sockets_max {
             return Err(BindError::TooMany);
         }
         Ok(self.raw.insert(RawSocket::new(protocol, self.config.udp_rx_limits)))
@@ -289,7 +223,7 @@ impl Stack {
         if !local.is_unspecified() && !self.is_our_address(local) {
             return Err(BindError::NotAvailable);
         }
-        self.raw.get_mut(handle).ok_or(BindError::BadSocket)?.local = local;
+        self.raw.sockets.get_mut(handle).ok_or(BindError::BadSocket)?.local = local;
         Ok(())
     }
 
@@ -299,7 +233,7 @@ impl Stack {
     /// No route, or there is no such socket.
     pub fn raw_connect(&mut self, handle: RawHandle, remote: Option<Ipv4Addr>) -> Result<(), BindError> {
         let no_route = remote.is_some_and(|remote| self.source_for(remote).is_none());
-        let socket = self.raw.get_mut(handle).ok_or(BindError::BadSocket)?;
+        let socket = self.raw.sockets.get_mut(handle).ok_or(BindError::BadSocket)?;
         if no_route {
             return Err(BindError::Unreachable);
         }
@@ -314,35 +248,29 @@ impl Stack {
 
     /// The socket's state.
     pub fn raw_socket(&self, handle: RawHandle) -> Option<&RawSocket> {
-        self.raw.get(handle)
+        self.raw.sockets.get(handle)
     }
 
     /// The socket's options and limits, to change. Its protocol stays as it is: the table knows it by that.
     pub fn raw_socket_mut(&mut self, handle: RawHandle) -> Option<&mut RawSocket> {
-        self.raw.get_mut(handle)
+        self.raw.sockets.get_mut(handle)
     }
 
     /// Changes a socket's receive limits.
     pub fn raw_set_limits(&mut self, handle: RawHandle, limits: RxLimits) {
-        if let Some(socket) = self.raw.get_mut(handle) {
+        if let Some(socket) = self.raw.sockets.get_mut(handle) {
             socket.set_limits(limits);
         }
     }
 
     /// Takes the oldest packet, which begins with its IPv4 header.
     pub fn raw_recv(&mut self, handle: RawHandle) -> Option<Datagram> {
-        self.raw.get_mut(handle)?.recv()
+        self.raw.sockets.get_mut(handle)?.recv()
     }
 
     /// After an event was handled: lists the socket again if it still has something, so that it is told again.
     pub fn raw_relist(&mut self, handle: RawHandle) {
-        if let Some(slot) = self.raw.slot(handle)
-            && !slot.listed
-            && slot.socket.as_ref().is_some_and(RawSocket::is_readable)
-        {
-            slot.listed = true;
-            self.events.push_back(StackEvent::RawReadable(handle));
-        }
+        self.raw.sockets.relist(handle, &mut self.events);
     }
 
     /// Sends `buf` to the connected peer. See [`raw_send_to`](Self::raw_send_to).
@@ -350,7 +278,7 @@ impl Stack {
     /// # Errors
     /// See [`SendError`].
     pub fn raw_send(&mut self, handle: RawHandle, buf: TxBuf) -> Result<(), SendError> {
-        let socket = self.raw.get(handle).ok_or(SendError::BadSocket)?;
+        let socket = self.raw.sockets.get(handle).ok_or(SendError::BadSocket)?;
         let remote = socket.remote.ok_or(SendError::NotConnected)?;
         self.raw_send_to(handle, buf, remote)
     }
@@ -364,7 +292,7 @@ impl Stack {
     /// # Errors
     /// See [`SendError`]; only [`SendError::WouldBlock`] gives the buffer back.
     pub fn raw_send_to(&mut self, handle: RawHandle, buf: TxBuf, to: Ipv4Addr) -> Result<(), SendError> {
-        let socket = self.raw.get_mut(handle).ok_or(SendError::BadSocket)?;
+        let socket = self.raw.sockets.get_mut(handle).ok_or(SendError::BadSocket)?;
         if let Some(error) = socket.take_error() {
             return Err(error.into());
         }
@@ -393,7 +321,7 @@ impl Stack {
             }
             Err(SendError::WouldBlock(buf)) => {
                 self.counters.send_would_block += 1;
-                self.raw.block(handle);
+                self.raw.sockets.block(handle);
                 Err(SendError::WouldBlock(buf))
             }
             Err(other) => Err(other),

@@ -4,6 +4,7 @@ use super::{
     SendError, Stack, StackEvent,
     demux::Demux,
     egress::{IpSend, L4},
+    sockets::{Sockets, TableSocket},
 };
 use crate::{
     buf::{RxBuf, TxBuf},
@@ -53,74 +54,70 @@ pub enum BindError {
 }
 
 #[derive(Debug)]
-struct Slot {
-    generation: u32,
-    socket: Option<UdpSocket>,
+pub(super) struct Bound {
+    socket: UdpSocket,
     /// (local, remote) under which it is found while it is connected.
     connected: Option<(SocketAddrV4, SocketAddrV4)>,
-    /// An event for it is queued.
-    listed: bool,
-    /// An error event for it is queued: a flood of ICMP errors must not pile up events.
-    error_listed: bool,
-    /// A send was refused; it wants to hear of room.
-    blocked: bool,
+}
+
+impl TableSocket for Bound {
+    type Handle = UdpHandle;
+
+    fn handle(index: u32, generation: u32) -> UdpHandle {
+        UdpHandle { index, generation }
+    }
+
+    fn place(UdpHandle { index, generation }: UdpHandle) -> (u32, u32) {
+        (index, generation)
+    }
+
+    fn is_readable(&self) -> bool {
+        self.socket.is_readable()
+    }
+
+    fn handle_error(&mut self, error: PendingError) {
+        self.socket.handle_error(error);
+    }
+
+    fn readable(handle: UdpHandle) -> StackEvent {
+        StackEvent::UdpReadable(handle)
+    }
+
+    fn error(handle: UdpHandle) -> StackEvent {
+        StackEvent::UdpError(handle)
+    }
+
+    fn writable(handle: UdpHandle) -> StackEvent {
+        StackEvent::UdpWritable(handle)
+    }
 }
 
 /// All UDP sockets of a stack.
 #[derive(Debug)]
 pub(super) struct UdpTable {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    pub(super) sockets: Sockets<Bound>,
     demux: Demux,
-    blocked: Vec<u32>,
 }
 
 impl UdpTable {
     pub(super) fn new(seeds: [u64; 4]) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), demux: Demux::new(seeds), blocked: Vec::new() }
+        Self { sockets: Sockets::new(), demux: Demux::new(seeds) }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    fn insert(&mut self, socket: UdpSocket) -> UdpHandle {
-        if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[index as usize];
-            slot.socket = Some(socket);
-            return UdpHandle { index, generation: slot.generation };
-        }
-        let index = self.slots.len() as u32;
-        self.slots.push(Slot {
-            generation: 1,
-            socket: Some(socket),
-            connected: None,
-            listed: false,
-            error_listed: false,
-            blocked: false,
-        });
-        UdpHandle { index, generation: 1 }
-    }
-
-    fn slot(&mut self, handle: UdpHandle) -> Option<&mut Slot> {
-        self.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)
-    }
-
+    #[inline]
     fn get(&self, handle: UdpHandle) -> Option<&UdpSocket> {
-        let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
-        slot.socket.as_ref()
+        self.sockets.get(handle).map(|bound| &bound.socket)
     }
 
+    #[inline]
     fn get_mut(&mut self, handle: UdpHandle) -> Option<&mut UdpSocket> {
-        self.slot(handle)?.socket.as_mut()
+        self.sockets.get_mut(handle).map(|bound| &mut bound.socket)
     }
 
     fn set_connected(&mut self, handle: UdpHandle, endpoints: Option<(SocketAddrV4, SocketAddrV4)>) {
-        let Some(slot) = self.slot(handle) else { return };
-        let old = std::mem::replace(&mut slot.connected, endpoints);
-        if let Some(socket) = &mut slot.socket {
-            socket.set_remote(endpoints.map(|(_, remote)| remote));
-        }
+        let Some(bound) = self.sockets.get_mut(handle) else { return };
+        let old = std::mem::replace(&mut bound.connected, endpoints);
+        bound.socket.set_remote(endpoints.map(|(_, remote)| remote));
         if let Some((local, remote)) = old {
             self.demux.disconnect(local, remote);
         }
@@ -139,8 +136,8 @@ impl UdpTable {
         events: &mut VecDeque<StackEvent>,
     ) -> Delivery {
         let Some(index) = self.demux.find(local, from) else { return Delivery::NoSocket(buf) };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return Delivery::NoSocket(buf) };
-        let Some(socket) = &mut slot.socket else { return Delivery::NoSocket(buf) };
+        let Some(slot) = self.sockets.slot_at(index) else { return Delivery::NoSocket(buf) };
+        let Some(Bound { socket, .. }) = &mut slot.socket else { return Delivery::NoSocket(buf) };
         // A connected socket that was found by its port alone hears only its peer.
         if socket.remote.is_some_and(|remote| remote != from) {
             return Delivery::NoSocket(buf);
@@ -149,51 +146,8 @@ impl UdpTable {
             return Delivery::QueueFull;
         }
         socket.handle_datagram(Datagram { buf, from, to: *local.ip() });
-        if !slot.listed {
-            slot.listed = true;
-            events.push_back(StackEvent::UdpReadable(UdpHandle { index, generation: slot.generation }));
-        }
+        slot.list(index, events);
         Delivery::Delivered
-    }
-
-    /// A queued event still says something true; marks the socket as not listed.
-    #[inline]
-    pub(super) fn event_is_current(&mut self, event: StackEvent) -> bool {
-        match event {
-            StackEvent::UdpReadable(handle) => self.slot(handle).is_some_and(|slot| {
-                slot.listed = false;
-                slot.socket.as_ref().is_some_and(UdpSocket::is_readable)
-            }),
-            StackEvent::UdpError(handle) => self.slot(handle).is_some_and(|slot| {
-                slot.error_listed = false;
-                slot.socket.is_some()
-            }),
-            StackEvent::UdpWritable(handle) => self.get(handle).is_some(),
-            _ => true,
-        }
-    }
-
-    pub(super) fn has_blocked(&self) -> bool {
-        !self.blocked.is_empty()
-    }
-
-    pub(super) fn unblock(&mut self, events: &mut VecDeque<StackEvent>) {
-        for index in self.blocked.drain(..) {
-            if let Some(slot) = self.slots.get_mut(index as usize)
-                && std::mem::take(&mut slot.blocked)
-                && slot.socket.is_some()
-            {
-                events.push_back(StackEvent::UdpWritable(UdpHandle { index, generation: slot.generation }));
-            }
-        }
-    }
-
-    fn block(&mut self, handle: UdpHandle) {
-        if let Some(slot) = self.slot(handle)
-            && !std::mem::replace(&mut slot.blocked, true)
-        {
-            self.blocked.push(handle.index);
-        }
     }
 
     /// Notes an error that ICMP reported about a packet from `local` to `remote`; false if no connected socket sent it.
@@ -205,14 +159,7 @@ impl UdpTable {
         events: &mut VecDeque<StackEvent>,
     ) -> bool {
         let Some(index) = self.demux.find_connected(local, remote) else { return false };
-        let Some(slot) = self.slots.get_mut(index as usize) else { return false };
-        let Some(socket) = &mut slot.socket else { return false };
-        socket.handle_error(error);
-        if std::mem::replace(&mut slot.error_listed, true) {
-            return true;
-        }
-        events.push_back(StackEvent::UdpError(UdpHandle { index, generation: slot.generation }));
-        true
+        self.sockets.report_at(index, error, events)
     }
 
     /// Some socket could have sent a packet from `local`.
@@ -235,7 +182,7 @@ impl Stack {
     /// # Errors
     /// See [`BindError`].
     pub fn udp_bind(&mut self, local: SocketAddrV4) -> Result<UdpHandle, BindError> {
-        if self.udp.len() >= self.config.udp_sockets_max {
+        if self.udp.sockets.len() >= self.config.udp_sockets_max {
             return Err(BindError::TooMany);
         }
         if !local.ip().is_unspecified() && !self.is_our_address(*local.ip()) {
@@ -246,7 +193,10 @@ impl Stack {
             _ if self.udp.demux.is_taken(local) => return Err(BindError::InUse),
             _ => local,
         };
-        let handle = self.udp.insert(UdpSocket::new(local, self.config.udp_rx_limits));
+        let handle = self
+            .udp
+            .sockets
+            .insert(Bound { socket: UdpSocket::new(local, self.config.udp_rx_limits), connected: None });
         self.udp.demux.bind(local, handle.index);
         Ok(handle)
     }
@@ -293,15 +243,7 @@ impl Stack {
         let local = socket.local;
         self.udp.set_connected(handle, None);
         self.udp.demux.unbind(local);
-        if let Some(slot) = self.udp.slot(handle) {
-            slot.socket = None;
-            slot.listed = false;
-            slot.error_listed = false;
-            slot.blocked = false;
-            slot.generation = slot.generation.wrapping_add(1).max(1);
-            self.udp.free.push(handle.index);
-        }
-        true
+        self.udp.sockets.remove(handle).is_some()
     }
 
     /// The socket's state.
@@ -323,13 +265,7 @@ impl Stack {
     /// After an event was handled: lists the socket again if it still has something, so that it is told again.
     #[inline]
     pub fn udp_relist(&mut self, handle: UdpHandle) {
-        if let Some(slot) = self.udp.slot(handle)
-            && !slot.listed
-            && slot.socket.as_ref().is_some_and(UdpSocket::is_readable)
-        {
-            slot.listed = true;
-            self.events.push_back(StackEvent::UdpReadable(handle));
-        }
+        self.udp.sockets.relist(handle, &mut self.events);
     }
 
     /// Changes a socket's receive limits.
@@ -448,7 +384,7 @@ impl Stack {
 
     fn udp_refused(&mut self, handle: UdpHandle) {
         self.counters.send_would_block += 1;
-        self.udp.block(handle);
+        self.udp.sockets.block(handle);
     }
 
     /// It is the address of one of the interfaces.
