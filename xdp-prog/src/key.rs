@@ -8,7 +8,6 @@ use crate::error::SteerError;
 /// Bits of a value in the map `addresses` (`ADDRESS_*` in `steer.h`).
 pub(crate) const OWNED: u32 = 1;
 pub(crate) const SHARED: u32 = 2;
-pub(crate) const EXPECTED: u32 = 4;
 
 /// Bit of the global `mode` (`MODE_EVERYTHING`).
 pub(crate) const MODE_EVERYTHING: u64 = 1;
@@ -126,12 +125,7 @@ mod tests {
     #[test]
     fn flags_match_the_header() {
         let header = include_str!("bpf/steer.h");
-        for (name, value) in [
-            ("ADDRESS_OWNED", OWNED),
-            ("ADDRESS_SHARED", SHARED),
-            ("ADDRESS_EXPECTED", EXPECTED),
-            ("MODE_EVERYTHING", 1),
-        ] {
+        for (name, value) in [("ADDRESS_OWNED", OWNED), ("ADDRESS_SHARED", SHARED), ("MODE_EVERYTHING", 1)] {
             assert!(header.contains(&format!("#define {name} {value} ")), "{name}");
         }
         assert_eq!(MODE_EVERYTHING, 1);

@@ -43,5 +43,5 @@ mod verdict;
 pub use error::{Call, KernelRefusal, SteerError};
 pub use key::IpProtocol;
 pub use link::{AttachMode, AttachedMode, AttachedProgram, Attachment, attached_program};
-pub use loader::{Mode, PassProgram, Steer, SteerOptions};
+pub use loader::{ExpectedNeighbours, Mode, PassProgram, Steer, SteerOptions};
 pub use verdict::{Verdict, Verdicts};

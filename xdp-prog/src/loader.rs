@@ -9,7 +9,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::error::{Call, SteerError};
-use crate::key::{AddressKey, EXPECTED, IpProtocol, MODE_EVERYTHING, OWNED, PortKey, SHARED};
+use crate::key::{AddressKey, IpProtocol, MODE_EVERYTHING, OWNED, PortKey, SHARED};
 use crate::libbpf_log::LibbpfLog;
 use crate::link::{AttachMode, AttachedMode, Attachment};
 use crate::skeleton::{pass::PassSkelBuilder, steer::SteerSkelBuilder};
@@ -50,6 +50,7 @@ pub struct Steer {
     xsks: MapHandle,
     addresses: MapHandle,
     ports: MapHandle,
+    expected: MapHandle,
     verdicts: MapHandle,
     globals: MapHandle,
     /// What the maps hold, to keep the flags of an address right.
@@ -83,6 +84,7 @@ impl Steer {
             xsks: duplicate(&skeleton.maps.xsks)?,
             addresses: duplicate(&skeleton.maps.addresses)?,
             ports: duplicate(&skeleton.maps.ports)?,
+            expected: duplicate(&skeleton.maps.expected)?,
             verdicts: duplicate(&skeleton.maps.verdicts)?,
             globals: duplicate(&skeleton.maps.bss)?,
             address_flags: HashMap::new(),
@@ -108,8 +110,8 @@ impl Steer {
     }
 
     /// Takes one (protocol, destination port) of an address that the kernel has, with the fragments of its datagrams and the ICMP
-    /// errors about packets sent from it. The kernel goes on answering ARP and neighbour discovery for the address; see
-    /// [`expect_neighbour`](Self::expect_neighbour). No error if it is shared already.
+    /// errors about packets sent from it. The kernel goes on answering ARP and neighbour discovery for the address, and gets the answers;
+    /// see [`ExpectedNeighbours`]. No error if it is shared already.
     ///
     /// # Errors
     /// [`SteerError::Address`]; [`SteerError::Protocol`]; [`Call::MapUpdate`] (`E2BIG` above 16,384 ports).
@@ -147,23 +149,14 @@ impl Steer {
         self.change_flags(key.address, 0, SHARED)
     }
 
-    /// Takes the ARP replies and neighbour advertisements that this neighbour sends to a *shared* address, until
-    /// [`forget_neighbour`](Self::forget_neighbour). To be called before the engine asks, and undone once it has its answer: in between
-    /// the kernel does not hear that neighbour's answers to its own questions (it repeats them; XDP cannot deliver a frame twice).
-    /// An owned address needs none of this.
+    /// Who may let in the answers of neighbours to *shared* addresses.
     ///
     /// # Errors
-    /// As [`own_address`](Self::own_address).
-    pub fn expect_neighbour(&mut self, neighbour: IpAddr) -> Result<(), SteerError> {
-        self.change_flags(AddressKey::new(neighbour)?, EXPECTED, 0)
-    }
-
-    /// Leaves this neighbour's answers to the kernel again. No error if it was not expected.
-    ///
-    /// # Errors
-    /// As [`own_address`](Self::own_address).
-    pub fn forget_neighbour(&mut self, neighbour: IpAddr) -> Result<(), SteerError> {
-        self.change_flags(AddressKey::new(neighbour)?, 0, EXPECTED)
+    /// [`Call::Duplicate`].
+    pub fn expected_neighbours(&self) -> Result<ExpectedNeighbours, SteerError> {
+        let map = MapHandle::try_from(&self.expected)
+            .map_err(|error| SteerError::libbpf(Call::Duplicate, &error, Vec::new()))?;
+        Ok(ExpectedNeighbours { map })
     }
 
     /// Chooses which frames are the engine's; [`Mode::Owned`] after loading.
@@ -269,6 +262,36 @@ impl Steer {
             self.address_flags.insert(address, new);
         }
         Ok(())
+    }
+}
+
+/// Lets in the ARP replies and neighbour advertisements that neighbours send to *shared* addresses, which are the kernel's otherwise. An owned address needs
+/// none of this.
+///
+/// A neighbour is [expected](Self::expect) before it is asked, and [forgotten](Self::forget) once it has answered: in between the kernel does not hear its
+/// answers to the kernel's own questions (it repeats them; XDP cannot deliver a frame twice). Of those that never answer, the oldest of 1,024 is forgotten for a new one.
+///
+/// Every worker may have one: it is `Send`, and each call is one system call.
+#[derive(Debug)]
+pub struct ExpectedNeighbours {
+    map: MapHandle,
+}
+
+impl ExpectedNeighbours {
+    /// This neighbour's answers are the engine's from now on.
+    ///
+    /// # Errors
+    /// [`SteerError::Address`]; [`Call::MapUpdate`].
+    pub fn expect(&self, neighbour: IpAddr) -> Result<(), SteerError> {
+        update(&self.map, "expected", AddressKey::new(neighbour)?.as_bytes(), &1_u32.to_ne_bytes())
+    }
+
+    /// They are the kernel's again. No error if it was not expected.
+    ///
+    /// # Errors
+    /// [`SteerError::Address`]; [`Call::MapDelete`].
+    pub fn forget(&self, neighbour: IpAddr) -> Result<(), SteerError> {
+        delete(&self.map, "expected", AddressKey::new(neighbour)?.as_bytes())
     }
 }
 

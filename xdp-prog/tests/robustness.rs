@@ -28,8 +28,9 @@ fn rig() -> Option<Rig> {
     for address in [IpAddr::V4(SHARED), IpAddr::V6(SHARED6)] {
         rig.steer.share_port(address, IpProtocol::UDP, PORT).unwrap();
     }
+    let expected = rig.steer.expected_neighbours().unwrap();
     for neighbour in [IpAddr::V4(PEER), IpAddr::V6(PEER6)] {
-        rig.steer.expect_neighbour(neighbour).unwrap();
+        expected.expect(neighbour).unwrap();
     }
     Some(rig)
 }

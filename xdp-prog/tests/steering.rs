@@ -136,14 +136,16 @@ fn malformed_arp_is_the_kernels() {
 
 #[test]
 fn expected_answers_to_a_shared_address_are_ours() {
-    let Some(mut rig) = rig() else { return };
+    let Some(rig) = rig() else { return };
     let reply = eth(ARP, &arp(REPLY, PEER, SHARED));
     let request = eth(ARP, &arp(REQUEST, PEER, SHARED));
     let other = eth(ARP, &arp(REPLY, KERNEL, SHARED));
     let advertisement = |target: Ipv6Addr| eth(IPV6, &ip6(PEER6, SHARED6, ICMPV6, &icmp(136, &target.octets())));
 
-    rig.steer.expect_neighbour(PEER.into()).unwrap();
-    rig.steer.expect_neighbour(PEER6.into()).unwrap();
+    let expected = rig.steer.expected_neighbours().unwrap();
+    assert_eq!(rig.verdict(&reply), Verdict::PassedNotOurs, "nobody asked");
+    expected.expect(PEER.into()).unwrap();
+    expected.expect(PEER6.into()).unwrap();
     assert_eq!(rig.verdict(&reply), Verdict::RedirectedNeighbour);
     assert_eq!(rig.verdict(&request), Verdict::PassedNotOurs, "the kernel must answer");
     assert_eq!(rig.verdict(&other), Verdict::PassedNotOurs);
@@ -151,8 +153,9 @@ fn expected_answers_to_a_shared_address_are_ours() {
     assert_eq!(rig.verdict(&advertisement(KERNEL6)), Verdict::PassedNotOurs);
     assert_eq!(rig.verdict(&udp4(PEER, PORT)), Verdict::PassedNotOurs, "an expected neighbour's address is not ours");
 
-    rig.steer.forget_neighbour(PEER.into()).unwrap();
-    rig.steer.forget_neighbour(PEER6.into()).unwrap();
+    for neighbour in [PEER.into(), PEER6.into(), PEER.into()] {
+        expected.forget(neighbour).unwrap();
+    }
     assert_eq!(rig.verdict(&reply), Verdict::PassedNotOurs);
     assert_eq!(rig.verdict(&advertisement(PEER6)), Verdict::PassedNotOurs);
 }

@@ -14,11 +14,13 @@ use crate::{
     },
     proto::route::{Route, RouteError},
     socket::{App, AppError, Net},
-    stack::{IfaceConfig, NeighbourSource, RxChecksum, Stack, StackConfig},
+    stack::{Asked, IfaceConfig, NeighbourSource, RxChecksum, Stack, StackConfig},
     wire::Ipv4Net,
 };
 use crossbeam::channel;
-use framewire_xdp::{AttachMode, AttachedMode, IpProtocol, Mode, Steer, SteerError, SteerOptions, Verdicts};
+use framewire_xdp::{
+    AttachMode, AttachedMode, ExpectedNeighbours, IpProtocol, Mode, Steer, SteerError, SteerOptions, Verdicts,
+};
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr},
@@ -35,8 +37,8 @@ pub enum Steering {
     /// All packets to the engine's addresses, and ARP for them.
     #[default]
     Owned,
-    /// The kernel has the addresses too: only these (IP protocol, destination port) are ours. The kernel answers ARP and gets the answers to it, so the engine
-    /// can answer those who ask but reaches nobody on its own account.
+    /// The kernel has the addresses too: only these (IP protocol, destination port) are ours. The kernel answers ARP and gets the answers to it, but for those that the
+    /// engine has just asked for.
     SharedPorts(Vec<(u8, u16)>),
     /// Every frame.
     Everything,
@@ -196,9 +198,18 @@ struct Started {
 
 struct Seat {
     remote: Remote,
-    /// Dropped or sent to once packets flow, or will not: the worker waits for it before its first turn. It gets the letter boxes of the others.
-    go: channel::Sender<Vec<Remote>>,
+    /// Dropped or sent to once packets flow, or will not: the worker waits for it before its first turn.
+    go: channel::Sender<Go>,
     thread: Option<JoinHandle<Option<WorkerReport>>>,
+}
+
+/// What a worker gets before its first turn.
+#[derive(Default)]
+struct Go {
+    /// The letter boxes of the others.
+    siblings: Vec<Remote>,
+    /// To let in answers to addresses that the kernel has too.
+    neighbours: Option<ExpectedNeighbours>,
 }
 
 /// Running workers. Dropping it stops them.
@@ -256,8 +267,13 @@ impl Engine {
         engine.attach(&config, started)?;
         for (i, seat) in engine.seats.iter().enumerate() {
             let others = engine.seats.iter().enumerate().filter(|(other, _)| *other != i);
+            let siblings = others.map(|(_, other)| other.remote.clone()).collect();
+            let neighbours = match (&config.steering, &engine.steer) {
+                (Steering::SharedPorts(_), Some(steer)) => Some(steer.expected_neighbours()?),
+                _ => None,
+            };
             // A worker that panicked since is found by whoever looks at `failed_worker`.
-            let _ = seat.go.send(others.map(|(_, other)| other.remote.clone()).collect());
+            let _ = seat.go.send(Go { siblings, neighbours });
         }
         Ok(engine)
     }
@@ -346,7 +362,7 @@ impl Engine {
         for seat in &self.seats {
             // A worker that has stopped by itself needs no telling.
             let _ = seat.remote.post(move |worker| worker.request_stop_within(patience));
-            let _ = seat.go.try_send(Vec::new());
+            let _ = seat.go.try_send(Go::default());
         }
         let join = |seat: &mut Seat| seat.thread.take().and_then(|thread| thread.join().ok().flatten());
         EngineReport { workers: self.seats.iter_mut().map(join).collect(), verdicts }
@@ -375,7 +391,7 @@ fn run_worker(
     clock: Clock,
     remote: Remote,
     report: &channel::Sender<Result<Started, EngineError>>,
-    gate: &channel::Receiver<Vec<Remote>>,
+    gate: &channel::Receiver<Go>,
 ) -> Option<WorkerReport> {
     let mut worker = match build(index, config, programs, clock, remote) {
         Ok((worker, started)) => {
@@ -389,10 +405,25 @@ fn run_worker(
         }
     };
     // Not before the XDP program is attached: the answer to an ARP request sent earlier would go to the kernel.
-    worker.set_siblings(gate.recv().unwrap_or_default());
+    let Go { siblings, neighbours } = gate.recv().unwrap_or_default();
+    worker.set_siblings(siblings);
+    if let Some(neighbours) = neighbours {
+        worker.set_ask_listener(Box::new(move |asked| asked.into_iter().for_each(|one| let_in(&neighbours, one))));
+    }
     let error = worker.run().err();
     let patience = worker.patience();
     Some(worker.finish(patience, error))
+}
+
+/// The steering program shall let in the answer to what was asked, and no other. What the kernel refuses costs that answer: the stack asks again, and says so if nobody answers.
+fn let_in(neighbours: &ExpectedNeighbours, asked: Asked) {
+    let done = match asked {
+        Asked::Waiting(neighbour) => neighbours.expect(IpAddr::V4(neighbour)),
+        Asked::Answered(neighbour) => neighbours.forget(IpAddr::V4(neighbour)),
+    };
+    if let Err(error) = done {
+        tracing::debug!("{error}");
+    }
 }
 
 fn build(

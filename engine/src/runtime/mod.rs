@@ -26,4 +26,4 @@ pub(crate) use idle::Idler;
 pub use idle::{IdleConfig, IdlePolicy};
 pub use remote::{Remote, RemoteError};
 pub use stages::{Stage, StageHistograms, StageSummary};
-pub use worker::{FrameHandler, Program, Snapshot, Worker, WorkerConfig, WorkerReport};
+pub use worker::{AskListener, FrameHandler, Program, Snapshot, Worker, WorkerConfig, WorkerReport};

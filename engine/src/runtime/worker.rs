@@ -10,7 +10,7 @@ use crate::{
     port::{Kick, Port, PortError, PortInfo, PortStats},
     proto::IfaceId,
     socket::{self, App, Net, Work},
-    stack::{NeighbourWord, Stack, Stray, Usage},
+    stack::{Asked, NeighbourWord, Stack, Stray, Usage},
     telemetry::Counters,
     time::Instant,
 };
@@ -65,8 +65,10 @@ pub struct WorkerConfig {
     pub stage_histograms: bool,
 }
 
+/// Hears whom a worker's stack asks by ARP, before it asks.
+pub type AskListener = Box<dyn FnMut(Vec<Asked>)>;
+
 /// A worker: port, program and loop.
-#[derive(Debug)]
 pub struct Worker {
     port: Box<dyn Port>,
     pool: Pool,
@@ -77,6 +79,7 @@ pub struct Worker {
     remote: Inbox,
     /// The other workers on this interface.
     siblings: Vec<Remote>,
+    ask_listener: Option<AskListener>,
     stages: Option<StageHistograms>,
     turns: u64,
     sleeps: u64,
@@ -135,6 +138,7 @@ impl Worker {
             idler: Idler::new(config.idle),
             remote: Inbox(remote),
             siblings: Vec::new(),
+            ask_listener: None,
             stages: config.stage_histograms.then(StageHistograms::new),
             turns: 0,
             sleeps: 0,
@@ -183,6 +187,14 @@ impl Worker {
             stack.share_strays(siblings.len());
         }
         self.siblings = siblings;
+    }
+
+    /// From now on `listener` hears whom the stack asks by ARP, before it asks.
+    pub fn set_ask_listener(&mut self, listener: AskListener) {
+        if let Program::Stack { stack, .. } = &mut self.program {
+            stack.tell_asked();
+            self.ask_listener = Some(listener);
+        }
     }
 
     /// Makes [`run`](Self::run) return after this turn.
@@ -250,6 +262,11 @@ impl Worker {
                 end(&mut self.stages, Stage::Timers, clock);
                 worked += usize::from(socket::drive(stack, app.as_mut()) == Work::Some);
                 end(&mut self.stages, Stage::App, clock);
+                if stack.has_asked()
+                    && let Some(listener) = &mut self.ask_listener
+                {
+                    listener(stack.take_asked());
+                }
                 worked += self.port.transmit(now, stack.egress(PORT_IFACE));
                 stack.egress_drained(PORT_IFACE);
             }
@@ -359,6 +376,12 @@ impl Worker {
         snapshot.ledger = pool.ledger();
         snapshot.pool = pool.counters();
         WorkerReport { snapshot, error }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("port", &self.port).field("program", &self.program).finish_non_exhaustive()
     }
 }
 

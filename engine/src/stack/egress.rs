@@ -1,6 +1,6 @@
 //! The way out: route, neighbour, headers, egress queue. What is not one small frame: [`packets`](super::packets).
 
-use super::{Stack, dest::Destination};
+use super::{Asked, Stack, dest::Destination};
 use crate::{
     buf::TxBuf,
     proto::{IfaceId, neighbour::Lookup, udp::PendingError},
@@ -326,6 +326,7 @@ impl Stack {
             target_ip: target,
         };
         self.counters.arp_requests_sent += 1;
+        self.note_asked(Asked::Waiting(target));
         self.send_arp(id, &packet, to);
     }
 

@@ -1,7 +1,7 @@
 //! The way in. Every check that fails counts one reason and drops the packet, which gives its frames back.
 
 use super::{
-    NeighbourSource, NeighbourWord, RxChecksum, Stack, TimerKey,
+    Asked, NeighbourSource, NeighbourWord, RxChecksum, Stack, TimerKey,
     egress::{IpSend, L4},
     tcp::IcmpError,
     udp::Delivery,
@@ -93,6 +93,9 @@ impl Stack {
                 self.learn_neighbour(word);
                 self.pass_on(word);
             }
+        }
+        if for_us && packet.operation == arp::Operation::Reply {
+            self.note_asked(Asked::Answered(packet.sender_ip));
         }
         if for_us && packet.operation == arp::Operation::Request {
             let reply = arp::Packet {

@@ -9,6 +9,7 @@
 //! It knows no port and no clock: a worker hands it received buffers and the time, and takes sealed descriptors from [`Stack::egress`].
 #![forbid(unsafe_code)]
 
+mod asked;
 mod demux;
 mod dest;
 mod egress;
@@ -25,6 +26,7 @@ mod tests;
 mod udp;
 mod wheel;
 
+pub use asked::Asked;
 pub use egress::SendError;
 pub use gossip::NeighbourWord;
 pub use iface::{IfaceConfig, Interface, NeighbourSource, RxChecksum};
@@ -162,6 +164,7 @@ pub struct Stack {
     events: VecDeque<StackEvent>,
     /// `None`: nobody wants them.
     words: Option<Vec<NeighbourWord>>,
+    asked: Option<Vec<Asked>>,
     strays: Option<stray::Strays>,
     rng: ChaCha8Rng,
     config: StackConfig,
@@ -188,6 +191,7 @@ impl Stack {
             due: Vec::with_capacity(TIMERS_PER_TURN),
             events: VecDeque::new(),
             words: None,
+            asked: None,
             strays: None,
             ifaces: Vec::new(),
             counters: Counters::default(),

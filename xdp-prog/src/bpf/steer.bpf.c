@@ -108,6 +108,14 @@ struct {
 	__type(value, __u32);
 } ports SEC(".maps");
 
+/* Neighbours that the engine has asked, and that have not answered yet; the value means nothing. Who never answers is forgotten in time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_EXPECTED);
+	__type(key, struct address);
+	__type(value, __u32);
+} expected SEC(".maps");
+
 /* Value: when the first fragment came, bpf_ktime_get_ns(). */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -156,6 +164,11 @@ static __always_inline __u32 address_flags(const struct address *address)
 	return flags ? *flags : 0;
 }
 
+static __always_inline int is_expected(const struct address *neighbour)
+{
+	return bpf_map_lookup_elem(&expected, neighbour) != 0;
+}
+
 static __always_inline void map_ipv4(struct address *address, __be32 ipv4)
 {
 	address->word[0] = 0;
@@ -190,7 +203,7 @@ static __always_inline enum verdict steer_arp(void *start, void *end)
 {
 	struct arp_ipv4 *arp = start;
 	struct address target, sender;
-	__u32 target_flags, sender_flags;
+	__u32 target_flags;
 
 	if ((void *)(arp + 1) > end)
 		return PASSED_SHORT;
@@ -203,12 +216,10 @@ static __always_inline enum verdict steer_arp(void *start, void *end)
 	if (target_flags & ADDRESS_OWNED)
 		return REDIRECTED_NEIGHBOUR;
 	map_ipv4(&sender, read_be32(arp->sender_protocol));
-	sender_flags = address_flags(&sender);
 	/* Another station speaks with an address of ours: the engine defends it (RFC 5227 2.4). */
-	if (sender_flags & ADDRESS_OWNED)
+	if (address_flags(&sender) & ADDRESS_OWNED)
 		return REDIRECTED_NEIGHBOUR;
-	if (target_flags & ADDRESS_SHARED && sender_flags & ADDRESS_EXPECTED &&
-	    arp->operation == bpf_htons(ARP_OPERATION_REPLY))
+	if (target_flags & ADDRESS_SHARED && arp->operation == bpf_htons(ARP_OPERATION_REPLY) && is_expected(&sender))
 		return REDIRECTED_NEIGHBOUR;
 	return PASSED_NOT_OURS;
 }
@@ -306,7 +317,7 @@ static __always_inline enum verdict steer_icmp6(struct xdp_md *ctx, const struct
 	if (icmp.type == ICMP6_NEIGHBOUR_ADVERTISEMENT) {
 		if (!load(ctx, offset, &target, sizeof(target)))
 			return PASSED_SHORT;
-		return address_flags(&target) & ADDRESS_EXPECTED ? REDIRECTED_NEIGHBOUR : PASSED_NOT_OURS;
+		return is_expected(&target) ? REDIRECTED_NEIGHBOUR : PASSED_NOT_OURS;
 	}
 	if (icmp.type < ICMP6_UNREACHABLE || icmp.type > ICMP6_PARAMETER_PROBLEM)
 		return PASSED_NOT_OURS;

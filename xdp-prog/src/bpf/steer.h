@@ -10,9 +10,8 @@
 #define MODE_EVERYTHING 1 /* every frame is the engine's (layer-2 services) */
 
 /* Bits of a value in the map `addresses`. */
-#define ADDRESS_OWNED 1    /* all that is sent to it is the engine's */
-#define ADDRESS_SHARED 2   /* the kernel's too: the map `ports` says which ports are the engine's */
-#define ADDRESS_EXPECTED 4 /* a neighbour's: its next answer to a shared address is the engine's */
+#define ADDRESS_OWNED 1  /* all that is sent to it is the engine's */
+#define ADDRESS_SHARED 2 /* the kernel's too: the map `ports` says which ports are the engine's */
 
 /* An IPv6 address, or an IPv4 address mapped into one (::ffff:a.b.c.d, RFC 4291 2.5.5.2). */
 struct address {
@@ -56,6 +55,9 @@ enum verdict {
 
 #define MAX_ADDRESSES 1024
 #define MAX_PORTS 16384
+
+/* Neighbours whose answers to shared addresses are awaited at one time. Too low: an answer goes to the kernel, and the engine asks again. */
+#define MAX_EXPECTED 1024
 
 /* Datagrams in fragments to shared addresses at one time. Too low: under a flood of first fragments the least recently used datagram is
  * forgotten, and its later fragments go to the kernel, which drops them. Too high: locked memory, about 100 bytes each. */
