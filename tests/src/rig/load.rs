@@ -17,8 +17,8 @@ use super::{NetNs, UdpClient, pattern};
 
 /// Datagrams on their way at once: enough to keep both ends busy, less than any queue between them holds.
 const WINDOW: u64 = 64;
-/// No load outlives this, whatever becomes of its test.
-const LONGEST: Duration = Duration::from_secs(30);
+/// No load outlives this, whatever becomes of its test: longer than any test waits for all of its steps.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// One socket that keeps a window of datagrams on their way to an echo service; what is lost is replaced. Ends when dropped.
 #[derive(Debug)]
@@ -52,10 +52,13 @@ impl EchoLoad {
     /// Waits until `more` further answers have come; returns how long that took.
     ///
     /// # Errors
-    /// They have not come within `timeout`.
+    /// They have not come within `timeout`, or the load has ended.
     pub fn wait_for(&self, more: u64, timeout: Duration) -> Result<Duration> {
         let (begun, before) = (Instant::now(), self.answered());
         while self.answered() < before + more {
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                bail!("the load has ended: after {LONGEST:?}, or with a wrong answer");
+            }
             if begun.elapsed() > timeout {
                 bail!("{} answers within {timeout:?}, not {more}", self.answered() - before);
             }

@@ -206,6 +206,15 @@ fn set_option<T>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Re
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives a socket a receive buffer of this size, whatever `net.core.rmem_max` says: its reader may have to wait for a core.
+///
+/// # Errors
+/// Whatever `SO_RCVBUFFORCE` refuses (no CAP_NET_ADMIN).
+pub fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+}
+
 /// Lets this process open so many files, as far as its hard limit goes.
 ///
 /// # Errors
