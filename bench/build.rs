@@ -1,4 +1,4 @@
-//! Compiles the load generator's XDP programs with clang and generates their libbpf skeleton.
+//! Compiles the XDP programs with clang and generates their libbpf skeletons.
 
 use libbpf_cargo::SkeletonBuilder;
 use std::{
@@ -39,11 +39,13 @@ fn build() -> Result<(), String> {
             args.extend(["-idirafter".into(), directory.into()]);
         }
     }
-    SkeletonBuilder::new()
-        .source("src/bpf/generator.bpf.c")
-        .clang(&clang)
-        .clang_args(args)
-        .build_and_generate(out.join("generator.skel.rs"))
-        .map_err(|error| format!("{error:#}\nnote: it needs clang with its BPF target and the kernel headers"))?;
+    for name in ["generator", "lossy"] {
+        SkeletonBuilder::new()
+            .source(format!("src/bpf/{name}.bpf.c"))
+            .clang(&clang)
+            .clang_args(args.clone())
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .map_err(|error| format!("{error:#}\nnote: it needs clang with its BPF target and the kernel headers"))?;
+    }
     Ok(())
 }

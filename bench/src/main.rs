@@ -6,6 +6,7 @@ mod compare;
 mod counts;
 mod generator;
 mod kernel_udp;
+mod lossy;
 mod mem;
 mod packet;
 mod reflect;
@@ -32,10 +33,14 @@ struct Cli {
 enum Command {
     /// Compare systems and write target/bench/report.json
     Run(compare::RunArgs),
+    /// Whether a quick run measured every system in every scenario that bench/coverage.toml names
+    Coverage(compare::coverage::CoverageArgs),
     /// Load any host over the kernel's sockets, as `framewire gen` does
     Gen(framewire::load::GenArgs),
     /// Send UDP packets from an XDP program, count and check the replies
     Flood(generator::GeneratorArgs),
+    /// Lose a share of what an interface receives
+    Lossy(lossy::LossyArgs),
     /// Base line: a raw AF_XDP loop that sends every frame back
     RawLoop(reflect::ReflectArgs),
     /// Cost of a stack without a kernel, on one core
@@ -77,8 +82,10 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => compare::run(&args),
+        Command::Coverage(args) => compare::coverage::run(&args),
         Command::Gen(args) => gen_load(&args),
         Command::Flood(args) => generator::run(&args),
+        Command::Lossy(args) => lossy::run(&args),
         Command::RawLoop(args) => reflect::run(&args),
         Command::Mem(args) => mem::run(&args),
         Command::MemTcp(args) => mem::tcp::run(&args),

@@ -1,6 +1,7 @@
 //! `run`: systems side by side, in turns, on the same bed.
 
 mod bed;
+pub(crate) mod coverage;
 mod growth;
 mod html;
 mod in_memory;
@@ -28,7 +29,9 @@ use report::{Entry, Rounds};
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Instant,
 };
+use systems::Netstack;
 use turns::Contest;
 
 /// What is compared.
@@ -46,12 +49,16 @@ enum Suite {
     CSend,
     /// One TCP connection, as many bytes as go
     TcpBulk,
+    /// The same from a sender whose packets are lost
+    TcpLoss,
     /// Requests and their answers over lasting TCP connections
     TcpRr,
     /// Connect, request, answer, close
     TcpCrr,
     /// HTTP requests over lasting connections
     Http,
+    /// redis-benchmark's PING, which an echo answers as well
+    Redis,
     /// Memory and time as the engine holds more connections, sockets, routes, neighbours, timers
     Growth,
 }
@@ -65,9 +72,11 @@ impl Suite {
             Self::MemTcp => "mem-tcp",
             Self::CSend => "c-send",
             Self::TcpBulk => "tcp-bulk",
+            Self::TcpLoss => "tcp-loss",
             Self::TcpRr => "tcp-rr",
             Self::TcpCrr => "tcp-crr",
             Self::Http => "http",
+            Self::Redis => "redis",
             Self::Growth => "growth",
         }
     }
@@ -80,9 +89,11 @@ impl Suite {
             Self::MemTcp => How::InMemory(in_memory::tcp(plan)),
             Self::CSend => How::InMemory(in_memory::c_send(plan)),
             Self::TcpBulk => How::Veth(tcp::bulk(plan)),
+            Self::TcpLoss => How::Veth(tcp::loss(plan)),
             Self::TcpRr => How::Veth(tcp::requests(plan)),
             Self::TcpCrr => How::Veth(tcp::connections(plan)),
             Self::Http => How::Veth(tcp::http(plan)),
+            Self::Redis => How::Veth(tcp::redis(plan)),
             Self::Growth => How::Growth,
         }
     }
@@ -97,6 +108,16 @@ enum How {
     InMemory(Vec<Case>),
     /// The engine alone, on one core without a kernel.
     Growth,
+}
+
+/// How many others are compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Peers {
+    /// Those of the distribution and of this program
+    #[default]
+    Usual,
+    /// gVisor's netstack as well
+    All,
 }
 
 /// Options of `run`.
@@ -120,6 +141,9 @@ pub(crate) struct RunArgs {
     /// Seconds before each measurement
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
+    /// Who is compared; `all` needs what scripts/bench builds when it is asked for them
+    #[arg(long, value_enum, default_value_t)]
+    peers: Peers,
     /// One short round: shows that everything works, not how fast
     #[arg(long)]
     quick: bool,
@@ -149,7 +173,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     print!("{text}");
     let progress = Progress::new(plan.suites.iter().map(|&suite| plan.steps(suite)).sum())?;
     let mut all: Vec<Rounds> = Vec::new();
+    let begun = Instant::now();
+    let mut took = Vec::new();
     for &suite in &plan.suites {
+        let begun = Instant::now();
         let measured = plan.run(suite, &stop, &progress)?;
         if suite == Suite::Growth {
             let table = growth::table(&measured);
@@ -164,12 +191,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
             text.push('\n');
             all.push(scenario);
         }
+        took.push(format!("{} {:.1} s", suite.name(), begun.elapsed().as_secs_f64()));
     }
     progress.finish();
+    let took = format!("{:.0} s: {}", begun.elapsed().as_secs_f64(), took.join(", "));
+    text += &format!("took {took}\n");
+    let machine = machine.with("took", took.clone());
     let entries: Vec<Entry> = all.iter().map(Rounds::entry).collect();
     write(&args.output, "report.json", &(serde_json::to_string_pretty(&entries)? + "\n"))?;
     write(&args.output, "report.txt", &text)?;
-    write(&args.output, "report.html", &html::page(machine.facts(), &all))
+    write(&args.output, "report.html", &html::page(machine.facts(), &all))?;
+    println!("took {took}");
+    Ok(())
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
@@ -194,6 +227,7 @@ struct Plan {
     window: u32,
     cores: Cores,
     framewire: PathBuf,
+    netstack: Option<Netstack>,
 }
 
 impl Plan {
@@ -217,6 +251,7 @@ impl Plan {
             warm_up,
             window: args.window,
             cores: Cores { generator: args.generator_core, dut: args.core },
+            netstack: (args.peers == Peers::All).then(|| Netstack::new(framewire.with_file_name("netstack"))),
             framewire,
         };
         plan.suites.iter().try_for_each(|&suite| plan.check(suite))?;

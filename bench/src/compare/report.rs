@@ -5,11 +5,11 @@ use super::{
     systems::FRAMEWIRE,
 };
 use framewire::load::Percentiles;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Write};
 
 /// Whether more or less is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Better {
     Higher,
@@ -26,7 +26,7 @@ impl Better {
 }
 
 /// One row of `report.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) suite: String,
     pub(crate) scenario: String,
@@ -37,7 +37,7 @@ pub(crate) struct Entry {
     pub(crate) ratio: BTreeMap<String, f64>,
     pub(crate) ratio_interval: BTreeMap<String, Interval>,
     /// By system and percentile ("p50"), in microseconds.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) latency_us: BTreeMap<String, BTreeMap<String, f64>>,
 }
 

@@ -1,12 +1,12 @@
 //! What is said of repeated measurements.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Below this an interval is as wide as the values are.
 const COVERAGE: f64 = 0.95;
 
 /// What became of one system's rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -27,7 +27,7 @@ impl Summary {
 
 /// Where the true median lies, whatever the distribution: the narrowest pair of order statistics around the median that holds it with a
 /// probability of at least 95 %. For fewer than six values that is the smallest and the largest, which hold it less often.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Interval {
     pub(crate) low: f64,
     pub(crate) high: f64,

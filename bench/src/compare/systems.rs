@@ -1,6 +1,9 @@
 //! The systems that are compared, behind one trait.
 
-use super::bed::{Bed, DUT_ADDRESS, DUT_INTERFACE, DUT_NETWORK, ECHO_PORT, Running, Side};
+use super::{
+    Plan,
+    bed::{Bed, DUT_ADDRESS, DUT_INTERFACE, DUT_NETWORK, ECHO_PORT, Running, Side},
+};
 use crate::{kernel_udp::Way, packet::Answer};
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -27,8 +30,8 @@ pub(crate) trait System: fmt::Debug {
 }
 
 /// Every system of a suite, base lines first.
-pub(crate) fn of(answer: Answer, framewire: &Path) -> Vec<Box<dyn System>> {
-    let framewire = Box::new(Framewire { appliance: Appliance::new(framewire), answer });
+pub(crate) fn of(plan: &Plan, answer: Answer) -> Vec<Box<dyn System>> {
+    let framewire = Box::new(Framewire { appliance: Appliance::new(&plan.framewire), answer });
     match answer {
         Answer::Reflect => vec![Box::new(RawLoop { answer }), Box::new(TestpmdMacswap), framewire],
         Answer::Echo => {
@@ -37,6 +40,7 @@ pub(crate) fn of(answer: Answer, framewire: &Path) -> Vec<Box<dyn System>> {
             let mut all: Vec<Box<dyn System>> = vec![Box::new(RawLoop { answer })];
             all.extend(kernel);
             all.push(Box::new(SmoltcpPacket));
+            all.extend(plan.netstack.clone().map(|netstack| Box::new(netstack) as Box<dyn System>));
             all.push(framewire);
             all
         }
@@ -110,6 +114,43 @@ impl System for SmoltcpPacket {
 pub(crate) fn smoltcp_server<'a>(port: &'a str, service: &'a str) -> [&'a str; 9] {
     let network = ["--interface", DUT_INTERFACE, "--address", DUT_NETWORK];
     ["smoltcp-server", network[0], network[1], network[2], network[3], "--port", port, "--service", service]
+}
+
+/// gVisor's netstack on an AF_PACKET socket, a program in Go (`bench/peers/netstack`).
+#[derive(Clone, Debug)]
+pub(crate) struct Netstack {
+    program: PathBuf,
+}
+
+impl Netstack {
+    pub(crate) fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    pub(crate) fn serve(&self, bed: &Bed, service: &str) -> Result<Running> {
+        let mut command = bed.dut.command(&self.program);
+        command.args(["--interface", DUT_INTERFACE, "--address", DUT_NETWORK, "--port", ECHO_PORT]);
+        command.args(["--service", service, "--core", &bed.cores.dut.to_string()]);
+        Running::start(command, "ready")
+    }
+}
+
+impl System for Netstack {
+    fn name(&self) -> &'static str {
+        "gvisor-af-packet"
+    }
+
+    fn check(&self) -> Result<()> {
+        let program = self.program.display();
+        ensure!(self.program.is_file(), "there is no {program}: scripts/bench --peers all builds it");
+        Ok(())
+    }
+
+    fn start(&self, bed: &Bed) -> Result<Running> {
+        // As for the kernel's sockets.
+        bed.features(Side::Dut, &["gro", "on"])?;
+        self.serve(bed, "udp-echo")
+    }
 }
 
 /// DPDK's testpmd on its af_xdp driver.

@@ -8,7 +8,7 @@ use super::{
 use crate::stop::StopFlag;
 use anyhow::{Context, Result, bail, ensure};
 use framewire::load::Percentiles;
-use std::fmt;
+use std::{fmt, time::Instant};
 
 /// One thing that is measured of every contender.
 #[derive(Clone, Debug)]
@@ -121,9 +121,10 @@ impl Contest {
                 }
                 let name = contender.name();
                 progress.begin(format!("{suite} round {number} of {} {name}", plan.rounds));
+                let begun = Instant::now();
                 let turn = contender.measure(plan).with_context(|| name)?;
                 ensure!(turn.figures.len() == rows.len(), "{name}: {} figures, not {}", turn.figures.len(), rows.len());
-                let mut line = format!("{suite} round {number} {name}:");
+                let mut line = format!("{suite} round {number} {name}, {:.1} s:", begun.elapsed().as_secs_f64());
                 for (rounds, figure) in rounds.iter_mut().zip(turn.figures) {
                     line += &format!(" {} {:.1} {};", rounds.scenario, figure.value, rounds.unit);
                     let measured = &mut rounds.systems[index];

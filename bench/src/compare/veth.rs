@@ -26,10 +26,7 @@ pub(super) fn contest(plan: &Plan, answer: Answer) -> Contest {
         row.over("packets over their size", "UDP payload, bytes", size as f64)
     };
     let contender = |system| Box::new(UnderLoad { system, answer }) as Box<dyn Contender>;
-    Contest {
-        rows: SIZES.map(row).into(),
-        contenders: systems::of(answer, &plan.framewire).into_iter().map(contender).collect(),
-    }
+    Contest { rows: SIZES.map(row).into(), contenders: systems::of(plan, answer).into_iter().map(contender).collect() }
 }
 
 /// A system that answers the generator's packets.

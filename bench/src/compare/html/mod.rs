@@ -2,6 +2,8 @@
 
 mod loss;
 mod svg;
+#[cfg(test)]
+mod xml;
 
 use super::{
     report::{Measured, Rounds, number, percentile_name},
@@ -18,12 +20,13 @@ const COLOURS: usize = 8;
 /// All that was measured, and on what.
 pub(super) fn page(facts: &[(&str, String)], all: &[Rounds]) -> String {
     let mut page = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>Framewire beside others</title><style>{STYLE}</style><h1>Framewire beside others</h1>"
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"/>\
+         <meta name=\"viewport\" content=\"width=device-width\"/><title>Framewire beside others</title>\
+         <style>{STYLE}</style></head><body><h1>Framewire beside others</h1>"
     );
     let _ = write!(page, "<table>{}</table>", facts.iter().map(fact).collect::<String>());
     page.push_str(
-        "<p class=soft>Figures are medians over the rounds, whiskers reach from the smallest to the largest. A ratio is the median of the \
+        "<p class=\"soft\">Figures are medians over the rounds, whiskers reach from the smallest to the largest. A ratio is the median of the \
          rounds' own ratios (above 1: ahead), its interval the order statistics around it that hold the true median with at least 95 %, \
          or, of fewer than six rounds, the smallest and the largest.</p>",
     );
@@ -44,13 +47,13 @@ pub(super) fn page(facts: &[(&str, String)], all: &[Rounds]) -> String {
         of_suite.iter().for_each(|rounds| page.push_str(&scenario(rounds)));
     }
     if let Some(plot) = loss::plot() {
-        let _ = write!(page, "<h2 id=loss>loss</h2><h3>One upload, 100 Mbit/s, in the simulator</h3>{plot}");
+        let _ = write!(page, "<h2 id=\"loss\">loss</h2><h3>One upload, 100 Mbit/s, in the simulator</h3>{plot}");
     }
-    page + "</html>\n"
+    page + "</body></html>\n"
 }
 
 fn fact((name, value): &(&str, String)) -> String {
-    format!("<tr><th>{}<td>{}", escape(name), escape(value))
+    format!("<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(value))
 }
 
 /// What the systems say of themselves.
@@ -63,7 +66,7 @@ fn modes(suite: &[&Rounds]) -> String {
             said.push((system, about.clone()));
         }
     }
-    format!("<table class=soft>{}</table>", said.iter().map(fact).collect::<String>())
+    format!("<table class=\"soft\">{}</table>", said.iter().map(fact).collect::<String>())
 }
 
 /// The same system has the same colour within a suite, and framewire everywhere.
@@ -101,13 +104,18 @@ fn plots(suite: &[&Rounds]) -> Vec<String> {
             title: &axis.plot,
             x_name: axis.name,
             y_name: rounds.unit,
-            x: Scale::log(members.iter().filter_map(x)),
+            x: x_scale(members.iter().filter_map(x)),
             y: Scale::linear(series.iter().flat_map(|series| series.points.iter().map(|point| point.high))),
             x_ticks: members.iter().filter_map(x).map(|x| (x, x.to_string())).collect(),
         };
         plots.push(format!("<h3>{}</h3>{}", escape(&axis.plot), lines(&axes, &series)));
     }
     plots
+}
+
+/// In decades, unless nothing is among the values.
+fn x_scale(values: impl Iterator<Item = f64> + Clone) -> Scale {
+    if values.clone().any(|value| value <= 0.0) { Scale::linear(values) } else { Scale::log(values) }
 }
 
 fn point(rounds: &Rounds, system: &str) -> Option<Point> {
@@ -118,7 +126,7 @@ fn point(rounds: &Rounds, system: &str) -> Option<Point> {
 
 fn scenario(rounds: &Rounds) -> String {
     let mut text = format!(
-        "<h3>{} <span class=soft>{}, {}</span></h3><div class=scenario><div>",
+        "<h3>{} <span class=\"soft\">{}, {}</span></h3><div class=\"scenario\"><div>",
         escape(&rounds.scenario),
         escape(rounds.unit),
         rounds.better.sentence()
@@ -133,7 +141,7 @@ fn scenario(rounds: &Rounds) -> String {
     text += "</div><div>";
     text += &table(rounds);
     for note in &rounds.notes {
-        let _ = write!(text, "<div class=soft>{}</div>", escape(note));
+        let _ = write!(text, "<div class=\"soft\">{}</div>", escape(note));
     }
     text + "</div></div>"
 }
@@ -141,7 +149,8 @@ fn scenario(rounds: &Rounds) -> String {
 fn table(rounds: &Rounds) -> String {
     let ours = rounds.subject();
     let mut text = format!(
-        "<table><tr><th>system<th class=n>median<th class=n>min<th class=n>max<th class=n>n<th>{} ahead by [interval]",
+        "<table><tr><th>system</th><th class=\"n\">median</th><th class=\"n\">min</th><th class=\"n\">max</th>\
+         <th class=\"n\">n</th><th>{} ahead by [interval]</th></tr>",
         escape(ours)
     );
     for Measured { system, values, .. } in &rounds.systems {
@@ -151,7 +160,8 @@ fn table(rounds: &Rounds) -> String {
         let ratio = ratio.map(|(ratio, Interval { low, high, .. })| format!("{ratio:.3} [{low:.3}–{high:.3}]"));
         let _ = write!(
             text,
-            "<tr><td>{}<td class=n>{median}<td class=n>{min}<td class=n>{max}<td class=n>{n}<td>{}",
+            "<tr><td>{}</td><td class=\"n\">{median}</td><td class=\"n\">{min}</td><td class=\"n\">{max}</td>\
+             <td class=\"n\">{n}</td><td>{}</td></tr>",
             escape(system),
             ratio.unwrap_or_default()
         );
@@ -225,8 +235,43 @@ mod tests {
         for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link"] {
             assert!(!page.contains(outside), "{outside:?} in it");
         }
-        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
         assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none");
+    }
+
+    /// The marks of a plot: bars and points.
+    fn marks(plot: &xml::Element) -> Vec<&xml::Element> {
+        plot.all().into_iter().filter(|element| ["rect", "circle"].contains(&element.name.as_str())).collect()
+    }
+
+    #[test]
+    fn the_page_is_well_formed_and_each_plot_has_its_data_in_view() {
+        let lossless = Rounds { axis: Some(Axis { plot: "over loss".into(), name: "%", value: 0.0 }), ..rounds(1.0) };
+        let lossy = Rounds { axis: Some(Axis { plot: "over loss".into(), name: "%", value: 5.0 }), ..rounds(5.0) };
+        let text = page(&[("cpu", "a & \"b\" <c>".to_owned())], &[rounds(64.0), rounds(1472.0), lossless, lossy]);
+        let page = xml::parse(&text).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let is_plot = |element: &&xml::Element| element.name == "svg" && element.attribute("class") == Some("plot");
+        let plots: Vec<&xml::Element> = page.all().into_iter().filter(is_plot).collect();
+        // Bars and latencies of four scenarios, two plots over a number, the simulator's.
+        assert_eq!(plots.len(), 4 * 2 + 2 + 1);
+        for plot in plots {
+            let title = plot.attribute("aria-label").unwrap();
+            let view: Vec<f64> =
+                plot.attribute("viewBox").unwrap().split(' ').map(|number| number.parse().unwrap()).collect();
+            assert!(marks(plot).len() >= 2, "{title}");
+            for mark in marks(plot) {
+                let number = |name: &str| mark.attribute(name).map(|text| text.parse::<f64>().unwrap());
+                let (x, y) = (number("x").or(number("cx")).unwrap(), number("y").or(number("cy")).unwrap());
+                let (width, height) = (number("width").unwrap_or(0.0), number("height").unwrap_or(0.0));
+                let within = x >= 0.0 && y >= 0.0 && x + width <= view[2] && y + height <= view[3];
+                assert!(within, "{title}: {x} {y} of {view:?}");
+            }
+            // Paths are drawn from numbers only.
+            let paths = plot.all().into_iter().filter_map(|element| element.attribute("d"));
+            for path in paths {
+                let numbers = path.split(|c: char| c.is_ascii_alphabetic() || c == ' ').filter(|word| !word.is_empty());
+                assert!(numbers.clone().count() > 0 && numbers.into_iter().all(|n| n.parse::<f64>().is_ok()), "{path}");
+            }
+        }
     }
 
     #[test]

@@ -126,10 +126,10 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
         let tooltip = format!("{name}: {} [{} – {}]", short(*value), short(*low), short(*high));
         let _ = write!(
             svg,
-            "<g><title>{}</title><text class=name x={:.1} y={:.1}>{}</text>\
-             <rect class=c{colour} x={LEFT} y={top:.1} width={:.1} height={BAR} rx=2 />\
-             <path class=whisker d=\"M{:.1} {middle:.1}H{:.1}M{:.1} {:.1}v6M{:.1} {:.1}v6\"/>\
-             <text class=value x={:.1} y={:.1}>{}</text></g>",
+            "<g><title>{}</title><text class=\"name\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\
+             <rect class=\"c{colour}\" x=\"{LEFT}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\" />\
+             <path class=\"whisker\" d=\"M{:.1} {middle:.1}H{:.1}M{:.1} {:.1}v6M{:.1} {:.1}v6\"/>\
+             <text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
             escape(&tooltip),
             LEFT - 8.0,
             middle + 4.0,
@@ -185,12 +185,12 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
     let across = |value: f64| left + x.at(value) * (right - left);
     let down = |value: f64| bottom - y.at(value) * (bottom - top);
     let mut svg = open(title, bottom + BELOW);
-    let _ = write!(svg, "<text class=axis x={left} y=14>{}</text>", escape(y_name));
+    let _ = write!(svg, "<text class=\"axis\" x=\"{left}\" y=\"14\">{}</text>", escape(y_name));
     for tick in y.ticks() {
         let (y, label) = (down(tick), short(tick));
         let _ = write!(
             svg,
-            "<path class=grid d=\"M{left} {y:.1}H{right}\"/><text class=name x={} y={:.1}>{label}</text>",
+            "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/><text class=\"name\" x=\"{}\" y=\"{:.1}\">{label}</text>",
             left - 6.0,
             y + 4.0
         );
@@ -200,14 +200,19 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
         let x = across(tick);
         let _ = write!(
             svg,
-            "<path class=grid d=\"M{x:.1} {top}V{bottom}\"/><text class=tick x={x:.1} y={:.1}>{}</text>",
+            "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
             bottom + 16.0,
             escape(&label)
         );
     }
-    let _ =
-        write!(svg, "<text class=tick x={:.1} y={:.1}>{}</text>", (left + right) / 2.0, bottom + 34.0, escape(x_name));
-    for Series { name, colour, points } in series {
+    let _ = write!(
+        svg,
+        "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+        (left + right) / 2.0,
+        bottom + 34.0,
+        escape(x_name)
+    );
+    for Series { name, colour, points } in series.iter().filter(|series| !series.points.is_empty()) {
         let path: Vec<String> = points.iter().map(|p| format!("{:.1} {:.1}", across(p.x), down(p.y))).collect();
         let _ = write!(svg, "<path class=\"line s{colour}\" d=\"M{}\"/>", path.join("L"));
         for Point { x, y, low, high } in points {
@@ -216,7 +221,7 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
             let _ = write!(
                 svg,
                 "<g><title>{}</title><path class=\"whisker s{colour}\" d=\"M{cx:.1} {:.1}V{:.1}\"/>\
-                 <circle class=c{colour} cx={cx:.1} cy={cy:.1} r=4 /></g>",
+                 <circle class=\"c{colour}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" /></g>",
                 escape(&tooltip),
                 down(*low),
                 down(*high)
@@ -228,14 +233,17 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
 
 fn legend(series: &[Series]) -> String {
     let entry = |Series { name, colour, .. }: &Series| {
-        format!("<li><svg width=12 height=12><circle class=c{colour} cx=6 cy=6 r=5 /></svg> {}</li>", escape(name))
+        format!(
+            "<li><svg width=\"12\" height=\"12\"><circle class=\"c{colour}\" cx=\"6\" cy=\"6\" r=\"5\" /></svg> {}</li>",
+            escape(name)
+        )
     };
-    format!("<ul class=legend>{}</ul>", series.iter().map(entry).collect::<String>())
+    format!("<ul class=\"legend\">{}</ul>", series.iter().map(entry).collect::<String>())
 }
 
 fn open(title: &str, height: f64) -> String {
     let title = escape(title);
-    format!("<svg class=plot role=img aria-label=\"{title}\" viewBox=\"0 0 {WIDTH} {height:.0}\">")
+    format!("<svg class=\"plot\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {WIDTH} {height:.0}\">")
 }
 
 #[cfg(test)]

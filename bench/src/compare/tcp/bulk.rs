@@ -1,6 +1,8 @@
 //! One connection, as many bytes as go.
 
-use super::{Client, PORT, engine_client, framewire_side, installed, kernel_side, patience, result_of, target};
+use super::{
+    Client, PORT, engine_client, framewire_side, installed, kernel_side, patience, result_of, stall_note, target,
+};
 use crate::{
     compare::{
         Plan,
@@ -16,9 +18,6 @@ use serde_json::Value;
 
 /// Ethernet's, what fits a frame of 4,096 bytes, and jumbo.
 const MTUS: [u32; 3] = [1500, 3498, 9000];
-
-/// A pause that is worth a note: longer than any of a scheduler that gives the core to somebody else now and then.
-const STALL_NOTE_MS: f64 = 100.0;
 
 /// Who sends to whom; the kernel's systems have the kernel at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +85,8 @@ impl Kernel {
         let mut server = bed.command(Side::Dut, "iperf3");
         server.args(["--server", "--one-off", "--bind", DUT_ADDRESS, "--forceflush"]);
         let _server = Running::start(server, "Server listening")?;
-        // Whole seconds only.
-        let (seconds, warm_up) = (plan.seconds.ceil(), plan.warm_up.ceil());
+        // Whole seconds only, which a quick run does not have twice.
+        let (seconds, warm_up) = (plan.seconds.ceil(), if plan.quick { 0.0 } else { plan.warm_up.ceil() });
         let mut client = bed.command(Side::Peer, "iperf3");
         client.args([
             "--client",
@@ -251,8 +250,7 @@ impl Framewire {
         let direction = if path == Path::ToKernel { "receive" } else { "send" };
         command.args(["--target", &target(), "--direction", direction]);
         let result: BulkResult = result_of(plan, command)?;
-        let stall = (result.longest_stall_ms > STALL_NOTE_MS)
-            .then(|| format!("nothing went through for {:.1} ms", result.longest_stall_ms));
+        let stall = stall_note(&result);
         let again = result.retransmissions.filter(|&count| count > 0).map(|count| format!("{count} retransmissions"));
         let notes: Vec<String> = stall.into_iter().chain(again).collect();
         let note = (!notes.is_empty()).then(|| notes.join(", "));

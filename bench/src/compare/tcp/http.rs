@@ -1,9 +1,9 @@
 //! HTTP requests over lasting connections, by wrk.
 
-use super::{Client, framewire_side, installed, kernel_side, patience};
+use super::{Client, framewire_side, installed, kernel_side, patience, watched};
 use crate::compare::{
     Plan,
-    bed::{Bed, DUT_ADDRESS, Running, Side, run_to_end},
+    bed::{Bed, DUT_ADDRESS, Running, Side},
     report::Better,
     systems::{Appliance, FRAMEWIRE},
     turns::{Contender, Contest, Figure, Row, Turn},
@@ -23,8 +23,6 @@ const PORT: u16 = 80;
 /// Bodies, in bytes.
 const SIZES: [usize; 2] = [128, 16_384];
 const CONNECTIONS: usize = 64;
-/// A client that was busy for more than this share of the time may have been what was measured.
-const BUSY_NOTE: f64 = 0.95;
 
 /// The suite `http`.
 pub(in crate::compare) fn contest(plan: &Plan) -> Contest {
@@ -156,26 +154,11 @@ fn load(plan: &Plan, bed: &Bed, size: usize) -> Result<[Figure; 2]> {
     let mut command = bed.command(Side::Peer, "wrk");
     command.args(["--threads", "1", "--connections", &CONNECTIONS.to_string(), "--latency"]);
     command.args(["--duration", &format!("{seconds}s"), &format!("http://{DUT_ADDRESS}:{PORT}/{size}")]);
-    let before = cpu_time_of_children();
-    let output = run_to_end(command, patience(seconds)).context("wrk")?;
-    let busy = (cpu_time_of_children() - before).as_secs_f64() / seconds;
+    let (output, note) = watched(command, patience(seconds)).context("wrk")?;
     let result = WrkResult::parse(&output).with_context(|| format!("no result in:\n{output}"))?;
     ensure!(!result.errors, "errors:\n{output}");
-    let note = (busy > BUSY_NOTE).then(|| format!("wrk was busy for {:.0} % of the time", busy.min(1.0) * 100.0));
     let (rate, p99) = (Figure::from(result.per_second), Figure::from(result.p99_us));
     Ok([Figure { note: note.clone(), ..rate }, Figure { note, percentiles: Some(result.latency_us), ..p99 }])
-}
-
-/// What children used that have ended.
-fn cpu_time_of_children() -> Duration {
-    // SAFETY: all-zero bytes are a valid `rusage`, and getrusage fills it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
-        usage
-    };
-    let time = |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 #[derive(Debug, PartialEq)]

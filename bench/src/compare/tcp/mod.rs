@@ -3,23 +3,32 @@
 mod bulk;
 mod exchange;
 mod http;
+mod loss;
+mod redis;
 
 pub(super) use bulk::contest as bulk;
 pub(super) use exchange::{connections, requests};
 pub(super) use http::contest as http;
+pub(super) use loss::contest as loss;
+pub(super) use redis::contest as redis;
 
 use super::{
     Plan,
     bed::{Bed, DUT_ADDRESS, DUT_NETWORK, Running, Side, run_to_end},
     systems::Appliance,
 };
+use crate::tcp::BulkResult;
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use std::{
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+/// A pause that is worth a note: longer than any of a scheduler that gives the core to somebody else now and then.
+const STALL_NOTE_MS: f64 = 100.0;
+/// A client that was busy for more than this share of the time may have been what was measured.
+const BUSY_NOTE: f64 = 0.95;
 /// The kernel's default may pace (BBR) and then sends less than the link carries; `reno` is what every namespace may choose.
 const CONGESTION_CONTROL: &str = "reno";
 const PORT: u16 = 7;
@@ -91,8 +100,35 @@ fn result_of<T: DeserializeOwned>(plan: &Plan, mut command: Command) -> Result<T
     Ok(serde_json::from_str(line)?)
 }
 
+/// A note if a connection stood still.
+fn stall_note(result: &BulkResult) -> Option<String> {
+    let stalled = result.longest_stall_ms > STALL_NOTE_MS;
+    stalled.then(|| format!("nothing went through for {:.1} ms", result.longest_stall_ms))
+}
+
 fn patience(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds) + Duration::from_secs(20)
+}
+
+/// Runs somebody else's client to its end: what it printed, and a note if it had no time left.
+fn watched(command: Command, patience: Duration) -> Result<(String, Option<String>)> {
+    let (before, begun) = (cpu_time_of_children(), Instant::now());
+    let output = run_to_end(command, patience)?;
+    let busy = (cpu_time_of_children() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let note = format!("the client was busy for {:.0} % of the time", busy.min(1.0) * 100.0);
+    Ok((output, (busy > BUSY_NOTE).then_some(note)))
+}
+
+/// What children used that have ended.
+fn cpu_time_of_children() -> Duration {
+    // SAFETY: all-zero bytes are a valid `rusage`, and getrusage fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let time = |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 fn installed(program: &str, package: &str) -> Result<()> {
