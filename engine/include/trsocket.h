@@ -50,15 +50,16 @@
  * AF_XDP leaves with the next turn (a tfPoll, a select that finds nothing ready, a blocking call); on a blocking socket, and
  * with a user driver, at once. Calls from several threads take turns; a sleeping one lets the others in.
  *
- * TO RUN IT, THREADED. After tfStartWorkers(1) a thread of the library's, the worker, turns the loop, and any thread may call any socket,
- * several one socket too. The worker runs on the last core that the thread that started it may use (pin that thread later, if at all), takes
- * no signals, spins while there is something to do and 50 us beyond, then sleeps until a frame, a timer or a call comes; where there is one core
- * only, it does not spin. Callbacks and the drivers' send, recv and freeRecv run on it, while
- * other threads' calls wait; open, close and getPhysAddr run in the thread that opens or closes. A blocking call sleeps until the worker has done
- * something, or its time is over; tfClose wakes who waits on the socket with TM_EBADF. What is sent leaves with the worker's next turn: a send makes no
- * system call while the worker spins. tfPoll, tfRecvInterface, tfCheckReceiveInterface and tfTimerExecute do nothing then. A
- * driver that has never called tfNotifyReceiveInterfaceIsr is asked every millisecond. tfStopWorkers goes back to polled.
- * One stack has one worker: there is one queue. Not with a manual clock.
+ * TO RUN IT, THREADED. After tfStartWorkers(n) n threads of the library's, the workers, turn the loop, and any thread may call any socket,
+ * several one socket too. The queues of all interfaces, also of those opened later, are dealt to them in turn: each takes in its queues' frames
+ * and makes the system calls that send on them; all else is done by whichever finds it. A worker without a queue sleeps: n is best the number of
+ * queues, or 1. If the thread that started them may use n cores or more, each worker runs on one of its own, from the last down (pin that thread
+ * later, if at all). They take no signals, and sleep until a frame, a timer or a call comes; if there are more than n cores, they first
+ * spin for 50 us. Callbacks and all functions of drivers run on any worker, not always on the same, but one at a
+ * time, while other threads' calls wait; open, close and getPhysAddr run in the thread that opens or closes. A blocking call sleeps until something
+ * has happened on its socket, or its time is over; tfClose wakes who waits on the socket with TM_EBADF. What is sent leaves with a worker's next turn: a
+ * send makes no system call while a worker spins, and waits for none. tfPoll, tfRecvInterface, tfCheckReceiveInterface and tfTimerExecute do nothing
+ * then. A driver that has never called tfNotifyReceiveInterfaceIsr is asked every millisecond. tfStopWorkers goes back to polled. Not with a manual clock.
  *
  * With a manual clock (tfUseManualClock) a blocking call turns the loop as long as there is something to do, and then
  * returns TM_EWOULDBLOCK: nobody could move the clock while it waits. So does a call that would block and was made from
@@ -260,7 +261,7 @@ typedef struct tsUserLinkLayer *ttUserLinkLayer;
 /* An IPv4 address in network byte order, as inet_addr gives it. */
 typedef uint32_t ttUserIpAddress;
 
-/* Callbacks on sockets: they run in a turn of the loop, in the thread that turns it: the worker, if there is one. */
+/* Callbacks on sockets: they run in a turn of the loop, in the thread that turns it: a worker, if there are any. */
 typedef void (*ttUserSocketCBFunc)(int sd, int events);
 typedef void (*ttUserSocketCBParamFunc)(int sd, void *param, int events);
 /* Frees memory that tfZeroCopyUserBufferSend or tfSocketScatteredSendTo was given. */
@@ -421,9 +422,9 @@ int tfRecvInterface(ttUserInterface i);         /* handles up to 64 of them, and
 void tfTimerExecute(void);                      /* fires every timer that is due */
 int tfPoll(void);                               /* ours: one turn of everything; 1 if there was something to do, else 0 */
 
-/* Ours: the threaded way to run. TM_EINVAL (n < 1, not started, manual clock), TM_EALREADY, TM_EOPNOTSUPP (n > 1), TM_EIO (the kernel gives no thread). */
+/* Ours: the threaded way to run. TM_EINVAL (n is not 1 to 64, not started, manual clock), TM_EALREADY, TM_EIO (the kernel gives no thread). */
 int tfStartWorkers(int n);
-int tfStopWorkers(void); /* ours: back to polled. TM_EINVAL (none runs), TM_EALREADY (another thread stops it), TM_EWOULDBLOCK (from a callback or a driver) */
+int tfStopWorkers(void); /* ours: back to polled. TM_EINVAL (none runs), TM_EALREADY (another thread stops them), TM_EWOULDBLOCK (from a callback or a driver) */
 
 int tfNotifyReceiveInterfaceIsr(ttUserInterface i);           /* any thread: frames have come. TM_EFAULT */
 int tfSendCompleteInterface(ttUserInterface i, int lockFlag); /* any thread: the oldest frame is sent. TM_EFAULT */

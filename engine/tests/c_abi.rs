@@ -115,6 +115,18 @@ fn workers() {
 }
 
 #[test]
+fn two_workers() {
+    program("workers", &["2"]);
+    program("workers_many", &["2"]);
+}
+
+#[test]
+fn four_workers() {
+    program("workers", &["4"]);
+    program("workers_many", &["4"]);
+}
+
+#[test]
 fn the_static_library_links() {
     let Some(tools) = Toolchain::find() else { return };
     let source = c_header::engine().join("tests/c/clock.c");

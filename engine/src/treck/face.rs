@@ -1,8 +1,7 @@
-//! What the C face is made of, and its turn.
+//! What the C face is made of, and how calls wait. Its turn: `turn`.
 //!
 //! ```text
 //!   any thread ─► enter() ─► Face { sockets, messages, interfaces, stack }   one thread at a time, see `gate`
-//!   turn:  reap → refill → receive (driver functions run) → ingress → timers → events (callbacks run) → flush → transmit (driver functions run) → kick
 //! ```
 //!
 //! Everything is in cells: a driver's function that runs within a turn may call the API again, and finds what the turn uses borrowed. Such a call answers
@@ -10,17 +9,17 @@
 
 use super::{
     error::{Code, Outcome, WOULD_BLOCK},
-    gate::{Bedroom, Entered, Gate, Guarded, token},
+    gate::{Bedroom, Entered, Gate, Guarded},
     interface::Interface,
     lent::Returning,
     messages::MessageTable,
     numbers as n,
     sockets::{SocketId, SocketTable},
-    workers::DOORBELL,
+    turn::SLEEP_RUNG_MAX,
+    workers::{Crew, DOORBELL, is_worker},
 };
 use crate::{
     buf::Pool,
-    port::Kick,
     runtime::Clock,
     stack::{Stack, StackConfig},
     time::{Duration, Instant},
@@ -29,35 +28,18 @@ use smallvec::SmallVec;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    os::fd::{AsRawFd, RawFd},
     rc::Rc,
 };
-
-/// Packets taken from a port at once.
-const RX_BURST: usize = 64;
-/// Rounds of timers in one `tfTimerExecute`: bounds what a timer that starts another at once can do.
-const TIMER_ROUNDS_MAX: usize = 256;
-/// Longest sleep of a blocked call: bounds how late it notices what nobody rings for.
-const SLEEP_MAX: Duration = Duration::from_millis(100);
-/// Shortest sleep, when what can be done at once waits for a device that does not say when it is ready.
-const SLEEP_MIN: Duration = Duration::from_micros(100);
-/// Longest sleep while there is a driver that has never called `tfNotifyReceiveInterfaceIsr`: it has to be asked.
-const SLEEP_UNNOTIFIED_MAX: Duration = Duration::from_millis(1);
-
-/// Longest sleep of a blocked call while a worker turns the loop and wakes it.
-const SLEEP_BESIDE_WORKER_MAX: Duration = Duration::from_secs(3600);
 
 /// Who turns the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turner {
     /// Whoever calls.
     Callers,
-    /// A worker that has not begun yet.
-    Starting,
-    /// The worker with this [`token`], and nobody else.
-    Worker(usize),
-    /// The same; it will end at its next turn.
-    Stopping(usize),
+    /// The workers, and nobody else.
+    Workers,
+    /// The same; they will end at their next turn.
+    Stopping,
 }
 
 /// The process's stack as C sees it.
@@ -67,7 +49,8 @@ pub(super) struct Face {
     manual_ns: Cell<u64>,
     clock: Cell<Option<Clock>>,
     pub(super) turner: Cell<Turner>,
-    /// Another thread than the worker was inside since the worker's last whole turn.
+    pub(super) crew: Crew,
+    /// Another thread than a worker was inside since the last whole turn.
     pub(super) touched: Cell<bool>,
     /// What is sent goes to the driver at once: some interface's driver is the application's.
     eager: Cell<bool>,
@@ -90,6 +73,7 @@ static FACE: Gate<Face> = Gate::new(Face {
     manual_ns: Cell::new(0),
     clock: Cell::new(None),
     turner: Cell::new(Turner::Callers),
+    crew: Crew::new(),
     touched: Cell::new(false),
     eager: Cell::new(false),
     pool: RefCell::new(None),
@@ -105,14 +89,18 @@ static FACE: Gate<Face> = Gate::new(Face {
 pub(super) static BEDROOM: Bedroom = Bedroom::new();
 
 impl Guarded for Face {
-    /// A worker that sleeps has something to do, perhaps.
+    /// Workers that sleep have something to do, perhaps.
     #[inline]
     fn before_leaving(&self) -> bool {
         if self.may_turn() {
             return false;
         }
         self.touched.set(true);
-        DOORBELL.sleeps()
+        let sleep = DOORBELL.sleeps();
+        if sleep {
+            self.choose_worker();
+        }
+        sleep
     }
 
     #[cold]
@@ -179,14 +167,10 @@ impl Face {
         forward
     }
 
-    /// The calling thread turns the loop: there is no worker, or this is it.
+    /// The calling thread turns the loop: there are no workers, or this is one.
     #[inline]
     pub(super) fn may_turn(&self) -> bool {
-        match self.turner.get() {
-            Turner::Callers => true,
-            Turner::Starting => false,
-            Turner::Worker(who) | Turner::Stopping(who) => who == token(),
-        }
+        self.turner.get() == Turner::Callers || is_worker()
     }
 
     /// What this call sends goes to the driver before it returns: not within a callback, after which it all goes, and not beside a worker, which does it.
@@ -238,201 +222,6 @@ impl Face {
 
     pub(super) fn interface(&self, at: usize) -> Option<Rc<Interface>> {
         self.interfaces.try_borrow().ok()?.get(at).cloned()
-    }
-
-    fn each_interface(&self, mut f: impl FnMut(&Interface) -> bool) -> bool {
-        let mut any = false;
-        let mut at = 0;
-        while let Some(interface) = self.interface(at) {
-            any |= f(&interface);
-            at += 1;
-        }
-        any
-    }
-
-    /// One turn; true if there was something to do. Beside a worker it only takes back frames that are sent.
-    pub(super) fn turn(&self) -> bool {
-        if !self.may_turn() {
-            return self.reap();
-        }
-        let now = self.now();
-        let mut worked =
-            self.each_interface(|interface| self.pull(interface, now) | self.handle_received(interface, now));
-        worked |= self.with_stack(|stack| stack.poll_timers(now)).unwrap_or(0) > 0;
-        worked |= self.tell();
-        worked |= self.flush(now);
-        if worked {
-            BEDROOM.ring();
-        }
-        worked
-    }
-
-    /// Takes back frames that are sent; true if there were any.
-    fn reap(&self) -> bool {
-        self.each_interface(|interface| {
-            let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
-            link.as_mut().is_some_and(|link| link.port().reap() > 0)
-        })
-    }
-
-    /// For a call that finds no free frame: sends what waits and takes back what is sent. Nothing is received and nobody is called, as the application expects of a call that does not wait.
-    pub(super) fn reclaim(&self) {
-        if self.may_turn() {
-            self.flush(self.now());
-        }
-        self.reap();
-    }
-
-    /// After a turn that did nothing: when the next timer is due. `None` if a driver has yet to take what is to be sent: then turns go on.
-    pub(super) fn quiet_until(&self) -> Option<Option<Instant>> {
-        let waits = self.each_interface(|interface| {
-            let Some(id) = interface.id.get() else { return false };
-            self.with_stack(|stack| !stack.egress(id).is_empty()).unwrap_or(false)
-        });
-        (!waits).then(|| self.next_deadline())
-    }
-
-    /// Whether a turn would do anything, without touching what other threads' calls use: they would have to fetch it back from this core. After [`quiet_until`](Self::quiet_until), with what it
-    /// said.
-    pub(super) fn has_work(&self, quiet_until: Option<Instant>) -> bool {
-        let now = self.now();
-        self.touched.replace(false)
-            || quiet_until.is_some_and(|at| at <= now)
-            || self.each_interface(|interface| self.pull(interface, now))
-            || self.has_rested()
-    }
-
-    /// Takes what the port has received, to be handled later; true if anything waits.
-    pub(super) fn pull(&self, interface: &Interface, now: Instant) -> bool {
-        let Ok(mut received) = interface.received.try_borrow_mut() else { return false };
-        let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
-        let Some(link) = link.as_mut() else { return false };
-        let port = link.port();
-        port.reap();
-        port.refill();
-        let room = RX_BURST.saturating_sub(received.len());
-        port.receive(now, &mut received, room);
-        !received.is_empty()
-    }
-
-    /// Hands up what was [pulled](Self::pull); true if there was anything.
-    pub(super) fn handle_received(&self, interface: &Interface, now: Instant) -> bool {
-        let Some(id) = interface.id.get() else { return false };
-        let Ok(mut received) = interface.received.try_borrow_mut() else { return false };
-        if received.is_empty() {
-            return false;
-        }
-        self.with_stack(|stack| stack.ingress(now, id, &mut received)).is_ok()
-    }
-
-    /// Fires what is due, again until nothing is.
-    pub(super) fn run_timers(&self) {
-        let now = self.now();
-        for _ in 0..TIMER_ROUNDS_MAX {
-            if self.with_stack(|stack| stack.poll_timers(now)).unwrap_or(0) == 0 {
-                break;
-            }
-        }
-        self.tell();
-        self.flush(now);
-        BEDROOM.ring();
-    }
-
-    /// Hands what is to be sent to the ports; true if there was anything.
-    pub(super) fn flush(&self, now: Instant) -> bool {
-        let _ = self.with_stack(|stack| {
-            stack.set_now(now);
-            stack.flush();
-        });
-        self.hand_over(now)
-    }
-
-    /// The same for what is queued already: datagrams.
-    pub(super) fn hand_over(&self, now: Instant) -> bool {
-        self.each_interface(|interface| {
-            let Some(id) = interface.id.get() else { return false };
-            let Ok(mut link) = interface.link.try_borrow_mut() else { return false };
-            let Some(link) = link.as_mut() else { return false };
-            let sent = self.with_stack(|stack| {
-                let sent = link.port().transmit(now, stack.egress(id));
-                stack.egress_drained(id);
-                sent
-            });
-            link.complete_for_quiet_driver(interface);
-            match link.port().kick() {
-                Ok(kick) => sent.is_ok_and(|sent| sent > 0) || kick == Kick::Pending,
-                Err(error) => {
-                    // The interface is gone: nothing goes there any more, and nobody waits for it.
-                    super::error::explain(Code(n::TM_EIO), error);
-                    let _ = self.with_stack(|stack| {
-                        stack.egress(id).truncate(0);
-                        if let Some(interface) = stack.interface_mut(id) {
-                            interface.up = false;
-                        }
-                    });
-                    false
-                }
-            }
-        })
-    }
-
-    /// What follows a call that gave a stream something to send: a blocking caller may never call anything else, a user driver is fed at once, and all else goes with the next turn.
-    pub(super) fn after_send(&self, patience: Patience) {
-        if !self.sends_at_once(patience) {
-            return;
-        }
-        if !patience.is_none() {
-            self.turn();
-        } else {
-            self.flush(self.now());
-        }
-    }
-
-    /// What follows a call that took something from a stream: its window may have opened.
-    pub(super) fn after_receive(&self) {
-        if self.sends_at_once(Patience::None) {
-            self.flush(self.now());
-        }
-    }
-
-    /// When the next timer is due.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let mut earliest = self.with_stack(|stack| stack.next_deadline()).unwrap_or(None);
-        self.each_interface(|interface| {
-            let link = interface.link.try_borrow_mut();
-            if let Some(at) = link.ok().and_then(|mut link| link.as_mut()?.port().next_deadline()) {
-                earliest = Some(earliest.map_or(at, |other| other.min(at)));
-            }
-            false
-        });
-        earliest
-    }
-
-    /// What a blocked call waits for: descriptors, and how long at most without a ring.
-    pub(super) fn rest(&self) -> (SmallVec<[RawFd; 8]>, Duration) {
-        let mut fds = SmallVec::new();
-        let mut at_most = SLEEP_MAX;
-        self.each_interface(|interface| {
-            if let Some(fd) = interface
-                .link
-                .try_borrow_mut()
-                .ok()
-                .and_then(|mut link| Some(link.as_mut()?.port().wait_fd()?.as_raw_fd()))
-            {
-                fds.push(fd);
-            } else if interface.id.get().is_some() && !interface.notifies() {
-                at_most = SLEEP_UNNOTIFIED_MAX;
-            }
-            false
-        });
-        if self.is_waiting_for_rest() {
-            // A device does not say when it has sent something.
-            at_most = at_most.min(SLEEP_UNNOTIFIED_MAX);
-        }
-        if let Some(deadline) = self.next_deadline() {
-            at_most = at_most.min(deadline.saturating_since(self.now()).max(SLEEP_MIN));
-        }
-        (fds, at_most)
     }
 }
 
@@ -487,7 +276,7 @@ fn rest_once(face: &mut Inside, patience: Patience, until: &mut Option<Instant>,
         }
         face.rest()
     } else {
-        (SmallVec::new(), SLEEP_BESIDE_WORKER_MAX)
+        (SmallVec::new(), SLEEP_RUNG_MAX)
     };
     let at_most = at_most.min(left);
     // A ring by this thread's own turn or an earlier one only makes it look again.

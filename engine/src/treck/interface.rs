@@ -1,21 +1,19 @@
 //! Interfaces: what `tfAddInterface` was told, and the port once it is open.
 
 #[cfg(feature = "af-xdp")]
-use super::xdp::XdpLink;
+use super::xdp::{self, Steering};
 use super::{
     driver::{CDriver, Functions},
     error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain},
     face::{BEDROOM, Face},
     numbers as n,
+    queue::{HELD_FRAMES_MAX, Link, Queue},
     types::{network_order, ttUserInterface},
     workers::DOORBELL,
 };
 use crate::{
-    buf::{PoolConfig, RxBuf},
-    port::{
-        Port,
-        user::{Completion, SendCompleter, UserConfig, UserPort, heap_pool},
-    },
+    buf::PoolConfig,
+    port::user::{Completion, SendCompleter, UserConfig, UserPort, heap_pool},
     proto::IfaceId,
     stack::{IfaceConfig, RxChecksum, Stack},
     time::Duration,
@@ -27,7 +25,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -43,52 +41,11 @@ const HEAP_CHUNK_BYTES: usize = 4096;
 /// Frames that senders leave for receiving, and frames for buffers larger than one: the largest datagram takes 17, so 60 of them at once.
 pub(super) const POOL: PoolConfig = PoolConfig { rx_reserve_frames: 128, run_frames: 1024 };
 
-/// Sent frames that a driver may hold.
-const HELD_FRAMES_MAX: usize = 256;
-/// A driver that holds this many and has never said that one is done with is taken for one that is done when its `send` returns.
-const QUIET_HELD_FRAMES: usize = HELD_FRAMES_MAX / 2;
-
 /// How long closing waits for packets that are still to be sent.
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// High bits of an interface's handle: no small number and no pointer is taken for one.
 const HANDLE_MARK: usize = 0x7f1c_e000_0000_0001;
-
-/// An interface's frames.
-#[derive(Debug)]
-pub(super) enum Link {
-    User(Box<UserPort>),
-    #[cfg(feature = "af-xdp")]
-    Xdp(Box<XdpLink>),
-}
-
-impl Link {
-    pub(super) fn port(&mut self) -> &mut dyn Port {
-        match self {
-            Self::User(port) => port.as_mut(),
-            #[cfg(feature = "af-xdp")]
-            Self::Xdp(link) => link.port(),
-        }
-    }
-
-    /// See [`QUIET_HELD_FRAMES`].
-    pub(super) fn complete_for_quiet_driver(&mut self, interface: &Interface) {
-        if let Self::User(port) = self
-            && port.held_frames() >= QUIET_HELD_FRAMES
-            && !interface.shared().completes.load(Ordering::Relaxed)
-        {
-            port.send_completer().send_complete(port.held_frames() as u32);
-        }
-    }
-
-    fn close(&mut self) {
-        match self {
-            Self::User(port) => port.close(CLOSE_PATIENCE),
-            #[cfg(feature = "af-xdp")]
-            Self::Xdp(link) => link.close(CLOSE_PATIENCE),
-        }
-    }
-}
 
 /// What other threads may touch without being inside.
 #[derive(Debug)]
@@ -97,11 +54,18 @@ pub(super) struct Shared {
     notifies: AtomicBool,
     /// The driver has called `tfSendCompleteInterface`.
     completes: AtomicBool,
+    /// The worker that its queue is dealt to.
+    worker: AtomicUsize,
     completer: Mutex<Option<SendCompleter>>,
 }
 
 static SHARED: [Shared; INTERFACES_MAX] = [const {
-    Shared { notifies: AtomicBool::new(false), completes: AtomicBool::new(false), completer: Mutex::new(None) }
+    Shared {
+        notifies: AtomicBool::new(false),
+        completes: AtomicBool::new(false),
+        worker: AtomicUsize::new(0),
+        completer: Mutex::new(None),
+    }
 }; INTERFACES_MAX];
 
 impl Shared {
@@ -113,7 +77,7 @@ impl Shared {
     /// The driver has received something.
     pub(super) fn notify(&self) {
         self.notifies.store(true, Ordering::Relaxed);
-        wake_turner();
+        self.wake_turner();
     }
 
     /// The driver is done with the oldest frame.
@@ -124,18 +88,18 @@ impl Shared {
             completer.send_complete(1);
         }
         drop(completer);
-        wake_turner();
+        self.wake_turner();
+    }
+
+    /// The driver has something for whoever turns the loop.
+    fn wake_turner(&self) {
+        if !DOORBELL.wake_from_outside(self.worker.load(Ordering::Relaxed)) {
+            BEDROOM.ring();
+        }
     }
 
     fn set_completer(&self, completer: Option<SendCompleter>) {
         *self.completer.lock().unwrap_or_else(PoisonError::into_inner) = completer;
-    }
-}
-
-/// The driver has something for whoever turns the loop.
-fn wake_turner() {
-    if !DOORBELL.wake_from_outside() {
-        BEDROOM.ring();
     }
 }
 
@@ -162,9 +126,10 @@ pub(super) struct Interface {
     net: Cell<Option<Ipv4Net>>,
     /// What `tfSetIfMtu` asked for before it was opened.
     mtu: Cell<usize>,
-    pub(super) link: RefCell<Option<Link>>,
-    /// Taken from the port, not yet handled.
-    pub(super) received: RefCell<Vec<RxBuf>>,
+    /// Empty while it is closed.
+    pub(super) queues: RefCell<Vec<Queue>>,
+    #[cfg(feature = "af-xdp")]
+    steering: RefCell<Option<Steering>>,
 }
 
 impl Interface {
@@ -177,8 +142,9 @@ impl Interface {
             old_id: Cell::new(None),
             net: Cell::new(None),
             mtu: Cell::new(MTU_DEFAULT),
-            link: RefCell::new(None),
-            received: RefCell::new(Vec::new()),
+            queues: RefCell::new(Vec::new()),
+            #[cfg(feature = "af-xdp")]
+            steering: RefCell::new(None),
         }
     }
 
@@ -194,6 +160,16 @@ impl Interface {
         &SHARED[self.index % INTERFACES_MAX]
     }
 
+    /// Its queue is dealt to this worker.
+    pub(super) fn belongs_to(&self, worker: usize) {
+        self.shared().worker.store(worker, Ordering::Relaxed);
+    }
+
+    /// The driver says when it is done with a frame.
+    pub(super) fn completes(&self) -> bool {
+        self.shared().completes.load(Ordering::Relaxed)
+    }
+
     /// Somebody rings when a frame comes.
     pub(super) fn notifies(&self) -> bool {
         self.shared().notifies.load(Ordering::Relaxed)
@@ -205,9 +181,10 @@ impl Interface {
             return Err(explain(Code(n::TM_EALREADY), format_args!("interface {}: it is open already", self.name)));
         }
         let rx_checksum = checksum_policy(flags)?;
-        let mut slot = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
-        let mut link = if self.functions.is_none() { self.open_linux(face, net)? } else { self.open_driver(face)? };
-        let info = link.port().info().clone();
+        let mut slot = self.queues.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        let mut links =
+            if self.functions.is_none() { self.open_linux(face, net)? } else { vec![self.open_driver(face)?] };
+        let info = links.first_mut().ok_or(Code(n::TM_ENXIO))?.port().info().clone();
         let mtu = if self.functions.is_none() { info.mtu.min(self.linux_mtu(info.mtu)) } else { info.mtu };
         let added = face.with_stack(|stack| match self.old_id.get() {
             Some(id) => {
@@ -230,20 +207,21 @@ impl Interface {
                 self.old_id.set(Some(id));
             }
             Ok(Err(error)) => {
-                link.close();
+                self.close_links(links);
                 return Err(explain(NO_ROUTE_ROOM, format_args!("interface {}: {error}", self.name)));
             }
             Err(code) => {
-                link.close();
+                self.close_links(links);
                 return Err(code);
             }
         }
         self.net.set(Some(net));
-        if matches!(link, Link::User(_)) {
+        if !self.functions.is_none() {
             face.be_eager();
         }
-        *slot = Some(link);
+        *slot = Queue::of(links);
         drop(slot);
+        face.deal();
         face.bind_recorded();
         BEDROOM.ring();
         self.tell_driver(n::TM_DEV_SET_FLAGS, flags);
@@ -290,20 +268,21 @@ impl Interface {
     }
 
     #[cfg(feature = "af-xdp")]
-    fn open_linux(&self, face: &Face, net: Ipv4Net) -> Outcome<Link> {
+    fn open_linux(&self, face: &Face, net: Ipv4Net) -> Outcome<Vec<Link>> {
         // An AF_XDP socket has its own frames, and a stack has one pool.
         if face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.is_some() {
             let why = "an AF_XDP interface must be the first to be opened, is the only one, and cannot be opened again in this version";
             return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
         }
         BEDROOM.hang_bell().map_err(|error| explain(Code(n::TM_EIO), format_args!("eventfd: {error}")))?;
-        let (link, pool) = XdpLink::open(&self.name, net.addr())?;
+        let (ports, pool, steering) = xdp::open(&self.name, net.addr())?;
         face.create_stack(pool)?;
-        Ok(Link::Xdp(Box::new(link)))
+        *self.steering.try_borrow_mut().map_err(|_| WOULD_BLOCK)? = Some(steering);
+        Ok(ports.into_iter().map(|port| Link::Xdp(Box::new(port))).collect())
     }
 
     #[cfg(not(feature = "af-xdp"))]
-    fn open_linux(&self, _face: &Face, _net: Ipv4Net) -> Outcome<Link> {
+    fn open_linux(&self, _face: &Face, _net: Ipv4Net) -> Outcome<Vec<Link>> {
         let why = "the library was built without the feature `af-xdp`: give it a driver's functions";
         Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)))
     }
@@ -312,7 +291,7 @@ impl Interface {
     pub(super) fn close(&self, face: &Face) -> Outcome<()> {
         let id = self.id.get().ok_or(Code(n::TM_ENETDOWN))?;
         face.flush(face.now());
-        let mut slot = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        let mut slot = self.queues.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
         face.with_stack(|stack| {
             if let Some(net) = self.net.get() {
                 stack.remove_address(id, net.addr());
@@ -325,14 +304,22 @@ impl Interface {
         self.id.set(None);
         self.net.set(None);
         self.shared().set_completer(None);
-        if let Some(mut link) = slot.take() {
-            link.close();
-        }
-        if let Ok(mut received) = self.received.try_borrow_mut() {
-            received.clear();
-        }
+        self.close_links(std::mem::take(&mut *slot).into_iter().map(Queue::into_link).collect());
+        drop(slot);
+        face.deal();
         BEDROOM.ring();
         Ok(())
+    }
+
+    /// Steers nothing there any more, and closes the ports.
+    fn close_links(&self, links: Vec<Link>) {
+        #[cfg(feature = "af-xdp")]
+        if let Some(mut steering) = self.steering.try_borrow_mut().ok().and_then(|mut steering| steering.take()) {
+            steering.end();
+        }
+        for mut link in links {
+            link.close(CLOSE_PATIENCE);
+        }
     }
 
     /// Gives an open interface another address in the old one's place, and other flags.
@@ -340,8 +327,8 @@ impl Interface {
         let id = self.id.get().ok_or(Code(n::TM_ENETDOWN))?;
         let rx_checksum = checksum_policy(flags)?;
         #[cfg(feature = "af-xdp")]
-        if let Some(Link::Xdp(link)) = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.as_mut() {
-            link.change_address(self.net.get().map(Ipv4Net::addr), net.addr())?;
+        if let Some(steering) = self.steering.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.as_mut() {
+            steering.change_address(self.net.get().map(Ipv4Net::addr), net.addr())?;
         }
         let added = face.with_stack(|stack| {
             if let Some(old) = self.net.get() {
@@ -371,8 +358,9 @@ impl Interface {
             return Ok(());
         };
         let link_mtu = {
-            let mut link = self.link.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
-            link.as_mut().map_or(0, |link| link.port().info().mtu)
+            let queues = self.queues.try_borrow().map_err(|_| WOULD_BLOCK)?;
+            let link_mtu = |queue: &Queue| queue.with_link(|link| link.port().info().mtu).ok_or(WOULD_BLOCK);
+            queues.first().map_or(Ok(0), link_mtu)?
         };
         if mtu > link_mtu {
             return Err(explain(

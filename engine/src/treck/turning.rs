@@ -34,7 +34,7 @@ pub extern "C" fn tfNextTimer() -> u64 {
     face::enter().next_deadline().map_or(u64::MAX, |at| at.as_nanos())
 }
 
-/// `void tfTimerExecute(void)`: fires every timer that is due, and hands what they send to the drivers. Beside a worker: nothing, which does it.
+/// `void tfTimerExecute(void)`: fires every timer that is due, and hands what they send to the drivers. Beside workers: nothing, which do it.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfTimerExecute() {
     let face = face::enter();
@@ -43,7 +43,7 @@ pub extern "C" fn tfTimerExecute() {
     }
 }
 
-/// `int tfCheckReceiveInterface(ttUserInterface i)`: `TM_ENOERROR` if frames wait (the driver's `recv` is asked), else, and beside a worker, `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
+/// `int tfCheckReceiveInterface(ttUserInterface i)`: `TM_ENOERROR` if frames wait (the driver's `recv` is asked), else, and beside workers, `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfCheckReceiveInterface(i: ttUserInterface) -> c_int {
     let face = face::enter();
@@ -54,7 +54,7 @@ pub extern "C" fn tfCheckReceiveInterface(i: ttUserInterface) -> c_int {
     returned(outcome)
 }
 
-/// `int tfRecvInterface(ttUserInterface i)`: takes frames from the device, up to 64, handles them, and hands the answers to the drivers. `TM_ENOERROR` if there were any, else, and beside a worker, `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
+/// `int tfRecvInterface(ttUserInterface i)`: takes frames from the device, up to 64, handles them, and hands the answers to the drivers. `TM_ENOERROR` if there were any, else, and beside workers, `TM_EWOULDBLOCK`. `TM_EFAULT`, `TM_ENETDOWN`.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
     let face = face::enter();
@@ -65,7 +65,7 @@ pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
         }
         let now = face.now();
         face.pull(&interface, now);
-        let any = face.handle_received(&interface, now);
+        let any = face.handle_pulled(&interface, now);
         face.tell();
         face.flush(now);
         if any {
@@ -78,7 +78,7 @@ pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
     returned(outcome)
 }
 
-/// `int tfPoll(void)`: one turn of everything: completions, receiving, timers, sending. 1 if there was something to do, else, and beside a worker, 0. An addition of ours.
+/// `int tfPoll(void)`: one turn of everything: completions, receiving, timers, sending. 1 if there was something to do, else, and beside workers, 0. An addition of ours.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfPoll() -> c_int {
     let face = face::enter();

@@ -11,66 +11,57 @@ use crate::{
         DriverMode, Port,
         xsk::{XskConfig, XskError, XskPort},
     },
-    time::Duration,
 };
 use framewire_xdp::{AttachMode, AttachedMode, Steer, SteerError, SteerOptions};
 use std::{fmt, net::Ipv4Addr};
 
 const QUEUE: u32 = 0;
 
-/// The socket and its steering.
-pub(super) struct XdpLink {
-    // Dropped first: no frame is steered to a socket that is being closed.
-    steer: Steer,
-    port: XskPort,
+/// What steers packets to an interface's sockets.
+pub(super) struct Steering(Steer);
+
+/// Opens an interface's sockets, then lets the program steer `address` to them.
+pub(super) fn open(name: &str, address: Ipv4Addr) -> Outcome<(Vec<XskPort>, Pool, Steering)> {
+    let config = XskConfig { pool: POOL, ..XskConfig::new(name, QUEUE) };
+    let (mut port, pool) = XskPort::open(config).map_err(|error| explain(code_of(&error), error))?;
+    let refused = |error: SteerError| explain(steer_code_of(&error), format_args!("interface {name}: {error}"));
+    // Frames must be lent before the first packet comes.
+    port.refill();
+    let mut steer = Steer::load(&SteerOptions::default()).map_err(refused)?;
+    steer.own_address(address.into()).map_err(refused)?;
+    if let Some(socket) = port.socket() {
+        steer.set_socket(QUEUE, socket).map_err(refused)?;
+    }
+    let mode = steer.attach(port.ifindex(), AttachMode::Auto).map_err(refused)?;
+    port.set_driver_mode(match mode {
+        AttachedMode::Native => DriverMode::Native,
+        AttachedMode::Generic => DriverMode::Generic,
+    });
+    tracing::info!("{}", port.info());
+    Ok((vec![port], pool, Steering(steer)))
 }
 
-impl XdpLink {
-    /// Opens the socket, then lets the program steer `address` to it.
-    pub(super) fn open(name: &str, address: Ipv4Addr) -> Outcome<(Self, Pool)> {
-        let config = XskConfig { pool: POOL, ..XskConfig::new(name, QUEUE) };
-        let (mut port, pool) = XskPort::open(config).map_err(|error| explain(code_of(&error), error))?;
-        let refused = |error: SteerError| explain(steer_code_of(&error), format_args!("interface {name}: {error}"));
-        // Frames must be lent before the first packet comes.
-        port.refill();
-        let mut steer = Steer::load(&SteerOptions::default()).map_err(refused)?;
-        steer.own_address(address.into()).map_err(refused)?;
-        if let Some(socket) = port.socket() {
-            steer.set_socket(QUEUE, socket).map_err(refused)?;
-        }
-        let mode = steer.attach(port.ifindex(), AttachMode::Auto).map_err(refused)?;
-        port.set_driver_mode(match mode {
-            AttachedMode::Native => DriverMode::Native,
-            AttachedMode::Generic => DriverMode::Generic,
-        });
-        tracing::info!("{}", port.info());
-        Ok((Self { steer, port }, pool))
-    }
-
-    pub(super) fn port(&mut self) -> &mut XskPort {
-        &mut self.port
-    }
-
+impl Steering {
     pub(super) fn change_address(&mut self, old: Option<Ipv4Addr>, new: Ipv4Addr) -> Outcome<()> {
         let refused = |error: SteerError| explain(steer_code_of(&error), error);
-        self.steer.own_address(new.into()).map_err(refused)?;
+        self.0.own_address(new.into()).map_err(refused)?;
         match old.filter(|&old| old != new) {
-            Some(old) => self.steer.disown_address(old.into()).map_err(refused),
+            Some(old) => self.0.disown_address(old.into()).map_err(refused),
             None => Ok(()),
         }
     }
 
-    pub(super) fn close(&mut self, patience: Duration) {
-        if let Err(error) = self.steer.detach() {
+    /// No frame is steered to a socket that is being closed.
+    pub(super) fn end(&mut self) {
+        if let Err(error) = self.0.detach() {
             explain(steer_code_of(&error), error);
         }
-        self.port.close(patience);
     }
 }
 
-impl fmt::Debug for XdpLink {
+impl fmt::Debug for Steering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "XdpLink({})", self.port.info())
+        f.write_str("Steering")
     }
 }
 

@@ -1,66 +1,9 @@
 /* Threads blocked on streams: each wakes with data, with the error, or because another thread closed the socket. */
 #define _POSIX_C_SOURCE 200809L
-#include <pthread.h>
-#include <time.h>
+#define WITH_PEER
+#include "threads.h"
 
-static pthread_mutex_t wire_mutex = PTHREAD_MUTEX_INITIALIZER;
-#define WIRE_LOCK pthread_mutex_lock(&wire_mutex)
-#define WIRE_UNLOCK pthread_mutex_unlock(&wire_mutex)
-#include "peer.h"
-
-static char big[4000];
-
-struct task {
-    int sd, result, error;
-};
-
-static void pause_ms(long ms)
-{
-    struct timespec time = {0, 0};
-    time.tv_nsec = ms * 1000000;
-    nanosleep(&time, 0);
-}
-
-static void *receiver(void *argument)
-{
-    struct task *task = argument;
-    char back[64];
-    task->result = recv(task->sd, back, sizeof back, 0);
-    task->error = tfGetLastError();
-    return 0;
-}
-
-static void *sender(void *argument)
-{
-    struct task *task = argument;
-    char *data;
-    ttUserMessage h = tfGetZeroCopyBuffer((int)sizeof big, &data);
-    task->result = h == 0 ? 0 : tfZeroCopySend(task->sd, h, (int)sizeof big, 0);
-    task->error = tfGetLastError();
-    return 0;
-}
-
-static void *acceptor(void *argument)
-{
-    struct task *task = argument;
-    task->result = accept(task->sd, 0, 0);
-    task->error = tfGetLastError();
-    return 0;
-}
-
-static void begin(pthread_t *thread, void *(*what)(void *), struct task *task)
-{
-    CHECK_EQ(pthread_create(thread, 0, what, task), 0);
-    pause_ms(30);
-}
-
-static void end(pthread_t thread, struct task *task, int result, int error)
-{
-    CHECK_EQ(pthread_join(thread, 0), 0);
-    CHECK_EQ(task->result, result);
-    if (error)
-        CHECK_EQ(task->error, error);
-}
+static char big[SENDER_BYTES];
 
 int main(void)
 {

@@ -1,77 +1,8 @@
 /* Several threads on one polled stack: they sleep, wake each other, and none spins. */
 #define _POSIX_C_SOURCE 200809L
-#include <pthread.h>
-#include <time.h>
-
-static pthread_mutex_t wire_mutex = PTHREAD_MUTEX_INITIALIZER;
-#define WIRE_LOCK pthread_mutex_lock(&wire_mutex)
-#define WIRE_UNLOCK pthread_mutex_unlock(&wire_mutex)
-#include "check.h"
+#include "threads.h"
 
 #define THREADS 4
-#define ROUNDS 1000
-
-static double seconds(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void pause_ms(long ms)
-{
-    struct timespec time = {0, 0};
-    time.tv_nsec = ms * 1000000;
-    nanosleep(&time, 0);
-}
-
-struct task {
-    int sd, result, error;
-    double woke;
-};
-
-static void *receiver(void *argument)
-{
-    struct task *task = argument;
-    char back[64];
-    task->result = recv(task->sd, back, sizeof back, 0);
-    task->error = tfGetLastError();
-    task->woke = seconds(CLOCK_MONOTONIC);
-    return 0;
-}
-
-static void *selector(void *argument)
-{
-    struct task *task = argument;
-    fd_set set;
-    FD_ZERO(&set);
-    FD_SET(task->sd, &set);
-    task->result = select(task->sd + 1, &set, 0, 0, 0);
-    task->woke = seconds(CLOCK_MONOTONIC);
-    return 0;
-}
-
-static void *echo_client(void *argument)
-{
-    struct task *task = argument;
-    int round;
-    char *data;
-    ttUserMessage h;
-    task->result = 0;
-    for (round = 0; round < ROUNDS; round++) {
-        h = tfGetZeroCopyBuffer((int)sizeof round, &data);
-        if (h == 0)
-            return 0;
-        memcpy(data, &round, sizeof round);
-        if (tfZeroCopySend(task->sd, h, sizeof round, 0) != (int)sizeof round)
-            return 0;
-        if (tfZeroCopyRecv(task->sd, &h, &data, 64, 0) != (int)sizeof round)
-            return 0;
-        task->result += memcmp(data, &round, sizeof round) == 0;
-        tfFreeZeroCopyBuffer(h);
-    }
-    return 0;
-}
 
 int main(void)
 {
@@ -128,7 +59,7 @@ int main(void)
     }
     for (at = 0; at < THREADS; at++) {
         CHECK_EQ(pthread_join(all[at], 0), 0);
-        CHECK_EQ(tasks[at].result, ROUNDS);
+        CHECK_EQ(tasks[at].result, ECHO_ROUNDS);
         CHECK_EQ(tfClose(tasks[at].sd), 0);
     }
     check_all_free(i);

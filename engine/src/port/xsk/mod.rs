@@ -9,6 +9,7 @@
 mod config;
 mod error;
 mod features;
+mod kick;
 mod napi;
 mod netdev;
 mod netlink;
@@ -16,12 +17,14 @@ mod socket;
 
 pub use config::{BusyPoll, MultiBuffer, Wakeup, XdpMode, XskConfig, ZeroCopy};
 pub use error::XskError;
+pub use kick::{Kicked, Kicker};
 pub use napi::{NapiError, NapiThreads};
 pub use netdev::LinkState;
 
 use self::{
     config::CHUNK_BYTES_MAX,
     features::Features,
+    kick::Line,
     netdev::Netdev,
     socket::{Socket, UmemMemory},
 };
@@ -50,6 +53,8 @@ const KICK_DESCS: u32 = 128;
 
 /// Packets that one `sendto` may send where the kernel lets us choose (copy mode, `XDP_MAX_TX_SKB_BUDGET`). On veth 64 and more are equally fast.
 const TX_BUDGET_PACKETS: u32 = 128;
+/// The same where it does not (`TX_BATCH_SIZE` in `net/xdp/xsk.c`).
+const TX_BUDGET_DEFAULT_PACKETS: u32 = 32;
 
 /// Pause between two looks at the completion ring while closing.
 const CLOSE_PAUSE: time::Duration = time::Duration::from_micros(50);
@@ -73,6 +78,9 @@ pub struct XskPort {
     wakeup: Wakeup,
     /// Every kick also polls the device.
     busy_polling: bool,
+    /// Packets that one `sendto` sends in copy mode.
+    tx_budget: u32,
+    line: Line,
     open: Option<Open>,
     /// Counts of a closed port.
     last_stats: PortStats,
@@ -118,9 +126,13 @@ impl XskPort {
             },
             None => {}
         }
+        let mut tx_budget = KICK_DESCS;
         if !zero_copy {
-            // An older kernel has no such option: several calls of 32 do the same.
-            let _ = socket.set_tx_budget(TX_BUDGET_PACKETS.min(config.tx_ring_entries));
+            tx_budget = TX_BUDGET_PACKETS.min(config.tx_ring_entries);
+            if socket.set_tx_budget(tx_budget).is_err() {
+                // An older kernel has no such option: several calls do the same.
+                tx_budget = TX_BUDGET_DEFAULT_PACKETS;
+            }
         }
 
         let offsets = Offsets::of(socket.as_fd())?;
@@ -166,6 +178,8 @@ impl XskPort {
             pool: pool.clone(),
             wakeup: config.wakeup,
             busy_polling,
+            tx_budget,
+            line: Line::default(),
             open: Some(Open { rings, socket }),
             last_stats: PortStats::default(),
             config,
@@ -427,6 +441,7 @@ impl Port for XskPort {
     /// Detach the XDP program first. What is not sent within `patience` (a link that is down, say) is given up; in copy mode the kernel
     /// may then still be sending a frame that is free again.
     fn close(&mut self, patience: Duration) {
+        self.line.wait();
         let deadline = time::Instant::now().checked_add(patience);
         while self.open.as_ref().is_some_and(|open| open.rings.in_flight() > 0) {
             if self.reap() > 0 {

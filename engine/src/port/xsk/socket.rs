@@ -151,6 +151,22 @@ impl BindError {
     }
 }
 
+/// See [`Socket::wake_tx`].
+#[inline]
+pub(super) fn wake_tx(fd: RawFd) -> io::Result<()> {
+    // SAFETY: a message of no bytes: the null pointers are not read.
+    let rc = unsafe { libc::sendto(fd, ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// See [`Socket::wake_rx`].
+#[inline]
+pub(super) fn wake_rx(fd: RawFd) -> io::Result<()> {
+    // SAFETY: a message of no bytes: the null pointers are not written.
+    let rc = unsafe { libc::recvfrom(fd, ptr::null_mut(), 0, libc::MSG_DONTWAIT, ptr::null_mut(), ptr::null_mut()) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 struct Queues {
     tx: TxQueue,
     _rx: RxQueue,
@@ -243,9 +259,12 @@ impl Socket {
     /// Wakes the kernel to send.
     #[inline]
     pub(super) fn wake_tx(&self) -> io::Result<()> {
-        // SAFETY: a message of no bytes: the null pointers are not read.
-        let rc = unsafe { libc::sendto(self.fd, ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0) };
-        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        wake_tx(self.fd)
+    }
+
+    /// Its number, for [`wake_tx`] and [`wake_rx`].
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.fd
     }
 
     /// Wakes the kernel by `poll`. On a socket with preferred busy polling `sendto` polls the receiving NAPI and leaves it at that (`xsk_no_wakeup` in
@@ -259,11 +278,7 @@ impl Socket {
     /// Wakes the kernel to take frames from the fill ring, or lets it poll the device.
     #[inline]
     pub(super) fn wake_rx(&self) -> io::Result<()> {
-        // SAFETY: a message of no bytes: the null pointers are not written.
-        let rc = unsafe {
-            libc::recvfrom(self.fd, ptr::null_mut(), 0, libc::MSG_DONTWAIT, ptr::null_mut(), ptr::null_mut())
-        };
-        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        wake_rx(self.fd)
     }
 
     pub(super) fn statistics(&self) -> Option<XdpStatistics> {
