@@ -354,6 +354,7 @@ typedef struct tfStats {
     uint64_t udpReceived;
     uint64_t udpSent;
     uint64_t dropped;
+    uint64_t callsWoken;    /* calls that waited beside workers, and something happened on their socket */
 } tfStats;
 
 /* A driver: functions of the application's that move Ethernet frames. All run in the thread that turns the loop.

@@ -81,7 +81,7 @@ pub unsafe extern "C" fn tfAccept(sd: c_int, address: *mut tfSockaddr, addressLe
             return Err(FAULT);
         }
         let patience = within(face, face.with_socket(id, |socket| socket.rx_patience(0))?);
-        let (new, remote) = wait_for(face, patience, |face| face.accept(id))?;
+        let (new, remote) = wait_for(face, patience, id, |face| face.accept(id))?;
         if !address.is_null() {
             // SAFETY: the caller's promise, and not null.
             let _ = unsafe { write_address(remote, address, addressLength) };
@@ -123,7 +123,7 @@ fn connect(face: &mut Inside, id: SocketId, remote: SocketAddrV4) -> Outcome<()>
     if patience == Patience::None {
         return begun;
     }
-    wait_for(face, patience, |face| face.connect_result(id)).map_err(|code| {
+    wait_for(face, patience, id, |face| face.connect_result(id)).map_err(|code| {
         // It goes on without us.
         if code == WOULD_BLOCK { IN_PROGRESS } else { code }
     })
@@ -150,7 +150,7 @@ pub extern "C" fn tfShutdown(sd: c_int, how: c_int) -> c_int {
                 socket.shut_wr |= wr;
             })?;
         }
-        face::BEDROOM.ring();
+        face.ring(id);
         Ok(0)
     })
 }
@@ -162,19 +162,18 @@ pub extern "C" fn tfClose(sd: c_int) -> c_int {
     on_socket(sd, |face, id| {
         if !face.is_stream(id)? {
             face.close_datagram(id)?;
-            face::BEDROOM.ring();
             return Ok(0);
         }
         let (patience, linger) = face.with_socket(id, |socket| (socket.tx_patience(0), socket.options.linger))?;
         let closed = face.close_stream(id)?;
         face.after_send(within(face, patience));
-        face::BEDROOM.ring();
+        face.ring(id);
         if let Some(time) = linger
             && !closed
             && within(face, patience) != Patience::None
         {
             let gone = |face: &Face| if face.is_closing(id) { Err(WOULD_BLOCK) } else { Ok(()) };
-            wait_for(face, Patience::For(time), gone).map_err(|_| Code(n::TM_ETIMEDOUT))?;
+            wait_for(face, Patience::For(time), id, gone).map_err(|_| Code(n::TM_ETIMEDOUT))?;
         }
         Ok(0)
     })
@@ -186,7 +185,7 @@ pub extern "C" fn tfResetConnection(sd: c_int) -> c_int {
     on_socket(sd, |face, id| {
         face.reset_stream(id)?;
         face.after_send(within(face, face.with_socket(id, |socket| socket.tx_patience(0))?));
-        face::BEDROOM.ring();
+        face.ring(id);
         Ok(0)
     })
 }

@@ -86,6 +86,7 @@ fn register(sd: c_int, callback: Option<Callback>, mask: c_int) -> c_int {
         face.with_socket(id, |socket| socket.watch = watch)?;
         if watch.is_some() {
             face.late.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.push(id);
+            // Whoever turns the loop tells it.
             super::face::BEDROOM.ring();
         }
         Ok(0)
@@ -141,6 +142,7 @@ impl Face {
         });
         // One that nobody has accepted has its listener's tag, which is a number of another socket, or none.
         let Ok((Some(id), events)) = taken else { return };
+        self.ring(id);
         if self.is_closing(id) {
             self.tell_closing(id);
             return;
@@ -167,7 +169,9 @@ impl Face {
     fn tell_acceptable(&self, handle: ListenerHandle) {
         let waiting = || self.with_stack(|stack| (stack.tcp_listener_tag(handle), stack.tcp_acceptable(handle)));
         let Ok((Some(tag), before)) = waiting() else { return };
-        let Some((id, watch)) = SocketId::of_tag(tag).and_then(|id| Some((id, self.watch(id)?))) else { return };
+        let Some(id) = SocketId::of_tag(tag) else { return };
+        self.ring(id);
+        let Some(watch) = self.watch(id) else { return };
         watch.call(id.descriptor(), n::TM_CB_ACCEPT);
         if waiting().is_ok_and(|(_, after)| after < before) {
             let _ = self.with_stack(|stack| stack.tcp_relist_listener(handle));
@@ -176,7 +180,9 @@ impl Face {
 
     fn tell_datagram(&self, handle: DatagramHandle, bit: c_int) {
         let id = self.sockets.try_borrow().ok().and_then(|sockets| sockets.owner(handle));
-        let Some((id, watch)) = id.and_then(|id| Some((id, self.watch(id)?))) else { return };
+        let Some(id) = id else { return };
+        self.ring(id);
+        let Some(watch) = self.watch(id) else { return };
         let waiting = || self.with_stack(|stack| handle.queued(stack).0);
         let before = waiting();
         watch.call(id.descriptor(), bit);

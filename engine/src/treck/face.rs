@@ -14,8 +14,8 @@ use super::{
     lent::Returning,
     messages::MessageTable,
     numbers as n,
+    park::{Lounge, On, lie_down},
     sockets::{SocketId, SocketTable},
-    turn::SLEEP_RUNG_MAX,
     workers::{Crew, DOORBELL, is_worker},
 };
 use crate::{
@@ -24,7 +24,6 @@ use crate::{
     stack::{Stack, StackConfig},
     time::{Duration, Instant},
 };
-use smallvec::SmallVec;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -50,6 +49,7 @@ pub(super) struct Face {
     clock: Cell<Option<Clock>>,
     pub(super) turner: Cell<Turner>,
     pub(super) crew: Crew,
+    pub(super) lounge: Lounge,
     /// Another thread than a worker was inside since the last whole turn.
     pub(super) touched: Cell<bool>,
     /// What is sent goes to the driver at once: some interface's driver is the application's.
@@ -74,6 +74,7 @@ static FACE: Gate<Face> = Gate::new(Face {
     clock: Cell::new(None),
     turner: Cell::new(Turner::Callers),
     crew: Crew::new(),
+    lounge: Lounge::new(),
     touched: Cell::new(false),
     eager: Cell::new(false),
     pool: RefCell::new(None),
@@ -230,23 +231,25 @@ pub(super) fn within(face: &Inside, patience: Patience) -> Patience {
     if face.is_nested() { Patience::None } else { patience }
 }
 
-/// Calls `attempt` until it says something other than would-block, turning the loop between, and sleeping when the turn had nothing to do; beside a worker it sleeps until
-/// that has done something.
+/// Calls `attempt` until it says something other than would-block, turning the loop between, and sleeping when the turn had nothing to do; beside workers it sleeps until something
+/// has happened `on` its socket.
 ///
 /// # Errors
 /// What `attempt` says; `TM_EWOULDBLOCK` when patience is over, when the call was made by one of the application's functions that we called, or when the clock is
 /// manual and nothing is left to do until somebody moves it: nobody could.
 #[inline]
-pub(super) fn wait_for<R>(
+pub(super) fn wait_for<'a, R>(
     face: &mut Inside,
     patience: Patience,
+    on: impl Into<On<'a>>,
     mut attempt: impl FnMut(&Face) -> Outcome<R>,
 ) -> Outcome<R> {
     let mut until = None;
+    let on = on.into();
     loop {
         let seen = BEDROOM.rings();
         match attempt(face) {
-            Err(WOULD_BLOCK) => rest_once(face, within(face, patience), &mut until, seen)?,
+            Err(WOULD_BLOCK) => rest_once(face, within(face, patience), on, &mut until, seen)?,
             done => return done,
         }
     }
@@ -254,7 +257,7 @@ pub(super) fn wait_for<R>(
 
 /// Turns the loop, or sleeps, once, of the time until `until`, which is set the first time.
 #[cold]
-fn rest_once(face: &mut Inside, patience: Patience, until: &mut Option<Instant>, seen: u64) -> Outcome<()> {
+fn rest_once(face: &mut Inside, patience: Patience, on: On<'_>, until: &mut Option<Instant>, seen: u64) -> Outcome<()> {
     let left = match patience {
         Patience::None => return Err(WOULD_BLOCK),
         Patience::Endless => Duration::MAX,
@@ -267,17 +270,17 @@ fn rest_once(face: &mut Inside, patience: Patience, until: &mut Option<Instant>,
             until.saturating_since(now)
         }
     };
-    let (fds, at_most) = if face.may_turn() {
-        if face.turn() {
-            return Ok(());
-        }
-        if face.has_manual_clock() {
-            return Err(WOULD_BLOCK);
-        }
-        face.rest()
-    } else {
-        (SmallVec::new(), SLEEP_RUNG_MAX)
-    };
+    if !face.may_turn() {
+        lie_down(face, on, left);
+        return Ok(());
+    }
+    if face.turn() {
+        return Ok(());
+    }
+    if face.has_manual_clock() {
+        return Err(WOULD_BLOCK);
+    }
+    let (fds, at_most) = face.rest();
     let at_most = at_most.min(left);
     // A ring by this thread's own turn or an earlier one only makes it look again.
     if at_most > Duration::ZERO {

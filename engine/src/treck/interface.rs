@@ -223,7 +223,7 @@ impl Interface {
         drop(slot);
         face.deal();
         face.bind_recorded();
-        BEDROOM.ring();
+        face.ring_all();
         self.tell_driver(n::TM_DEV_SET_FLAGS, flags);
         self.tell_address(net);
         self.tell_driver(n::TM_DEV_SET_MTU, mtu as c_int);
@@ -307,7 +307,7 @@ impl Interface {
         self.close_links(std::mem::take(&mut *slot).into_iter().map(Queue::into_link).collect());
         drop(slot);
         face.deal();
-        BEDROOM.ring();
+        face.ring_all();
         Ok(())
     }
 

@@ -33,6 +33,7 @@ mod links;
 mod messages;
 pub mod numbers;
 mod options;
+mod park;
 mod queue;
 mod select;
 mod settings;

@@ -82,7 +82,10 @@ pub(super) unsafe fn set(
         set_int(&mut options, level, option, unsafe { value.cast::<c_int>().read_unaligned() })?;
     }
     face.with_socket(id, |socket| socket.options = options)?;
-    face.apply_options(id)
+    let applied = face.apply_options(id);
+    // There may be room now, or enough to receive.
+    face.ring(id);
+    applied
 }
 
 fn set_int(options: &mut Options, level: c_int, option: c_int, value: c_int) -> Outcome<()> {

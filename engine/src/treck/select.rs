@@ -4,6 +4,7 @@ use super::{
     error::{INVALID, Outcome, WOULD_BLOCK},
     face::{self, Face, Patience, wait_for},
     options::duration_of,
+    park::{On, Sockets},
     sockets::SOCKETS_MAX,
 };
 use smallvec::SmallVec;
@@ -39,6 +40,9 @@ pub(super) unsafe fn select(nfds: c_int, sets: [*mut u32; 3], timeout: *const li
             };
             (0..words).map(word).collect::<Words>()
         });
+        let any = |set: usize| asked[set].iter().any(|&word| word != 0);
+        // That there is room to send again no socket hears that was refused nothing.
+        let on = On::Each { sockets: &|face| sockets_of(face, &asked, count), restless: any(WRITE) };
         let mut turned = false;
         let mut look = |face: &Face| {
             let found = ready(face, &asked, count)?;
@@ -53,7 +57,7 @@ pub(super) unsafe fn select(nfds: c_int, sets: [*mut u32; 3], timeout: *const li
             }
             Err(WOULD_BLOCK)
         };
-        let outcome = wait_for(&mut face, patience, &mut look);
+        let outcome = wait_for(&mut face, patience, on, &mut look);
         let timed_out = super::bsd::timed_out(&outcome, patience);
         let (total, answer) = match outcome {
             Err(WOULD_BLOCK) if timed_out => (0, <[Words; 3]>::default()),
@@ -70,6 +74,12 @@ pub(super) unsafe fn select(nfds: c_int, sets: [*mut u32; 3], timeout: *const li
         Ok(total)
     })();
     outcome.unwrap_or_else(|code| face.failed(super::numbers::TM_SOCKET_ERROR, code))
+}
+
+/// The sockets of all sets.
+fn sockets_of(face: &Face, asked: &[Words; 3], count: usize) -> Sockets {
+    let is_asked = |at: usize| asked.iter().any(|set| set.get(at / 32).is_some_and(|word| word >> (at % 32) & 1 != 0));
+    (0..count).filter(|&at| is_asked(at)).filter_map(|at| face.socket_id(at as c_int).ok()).collect()
 }
 
 /// How many of the asked are ready, and which.

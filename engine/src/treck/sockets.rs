@@ -7,6 +7,7 @@ use super::{
     face::{Face, Patience},
     lent::Lease,
     numbers as n,
+    park::{Bed, Beds},
     settings::Options,
     stream::{Phase, Stream},
 };
@@ -21,6 +22,7 @@ use std::{
     ffi::c_int,
     net::{Ipv4Addr, SocketAddrV4},
     rc::Rc,
+    sync::Arc,
 };
 
 /// Most descriptors: as many as there are ports.
@@ -44,6 +46,8 @@ pub(super) struct Socket {
     pub(super) shut_wr: bool,
     pub(super) options: Options,
     pub(super) last_error: c_int,
+    /// Who waits for something to happen here.
+    pub(super) beds: Beds,
 }
 
 impl Socket {
@@ -59,6 +63,7 @@ impl Socket {
             shut_wr: false,
             options: if phase.is_some() { Options::stream() } else { Options::datagram() },
             last_error: n::TM_ENOERROR,
+            beds: Beds::new(),
         }
     }
 
@@ -149,6 +154,17 @@ impl SocketTable {
         self.slots.iter().enumerate().filter(|(_, slot)| is_stream(slot)).map(at).collect()
     }
 
+    /// Who waits for a socket.
+    pub(super) fn beds(&self, id: SocketId) -> &[Arc<Bed>] {
+        let slot = self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation);
+        slot.and_then(|slot| slot.socket.as_ref()).map_or(&[], |socket| &socket.beds)
+    }
+
+    /// Who waits for any.
+    pub(super) fn all_beds(&self) -> impl Iterator<Item = &Arc<Bed>> {
+        self.slots.iter().filter_map(|slot| slot.socket.as_ref()).flat_map(|socket| &socket.beds)
+    }
+
     /// The socket that has an engine's datagram socket.
     pub(super) fn owner(&self, datagram: DatagramHandle) -> Option<SocketId> {
         self.owners.get(&datagram).copied()
@@ -221,6 +237,7 @@ impl Face {
 
     /// The descriptor names nothing from now on.
     pub(super) fn free_socket(&self, id: SocketId) -> Outcome<()> {
+        self.ring(id);
         let mut sockets = self.sockets.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
         if let Some(slot) = sockets.slot(id)
             && slot.socket.take().is_some()

@@ -6,6 +6,7 @@ use super::{
     face::{self, Face, Inside, Patience, wait_for},
     interface::{self, CLOSE_PATIENCE, INTERFACES_MAX, Interface, MTU_RANGE, handle_of, net_of, own_net_of},
     numbers as n,
+    park::On,
     types::{
         AddressArg, ip_of, network_order, read_address, tfSockaddr, tfSockaddrIn, ttDevCloseFunc, ttDevFreeRecvFunc,
         ttDevGetPhysAddrFunc, ttDevIoctlFunc, ttDevOpenFunc, ttDevRecvFunc, ttDevSendFunc, ttUserInterface,
@@ -206,7 +207,7 @@ pub extern "C" fn tfCloseInterface(i: ttUserInterface) -> c_int {
     let mut face = face::enter();
     let outcome = interface::find(&face, i).and_then(|interface| {
         // What waits for an ARP answer goes out too, if one comes. If not, closing goes on without.
-        let _ = wait_for(&mut face, Patience::For(CLOSE_PATIENCE), |face| {
+        let _ = wait_for(&mut face, Patience::For(CLOSE_PATIENCE), On::Any, |face| {
             let parked = face.with_stack(|stack| stack.usage().neighbours_parked)?;
             if parked == 0 || interface.id.get().is_none() { Ok(()) } else { Err(WOULD_BLOCK) }
         });

@@ -158,7 +158,7 @@ pub(super) unsafe fn send_datagram(
     // SAFETY: the caller's promise.
     let copy = |stack: &mut Stack| unsafe { copy_of(stack, parts) };
     let (mut made, later) = (None, Some(Later { len: total_of(parts), copy: &copy, lease }));
-    wait_for(face, patience, |face| face.send_buffer(id, &mut made, later, to, flags, patience))
+    wait_for(face, patience, id, |face| face.send_buffer(id, &mut made, later, to, flags, patience))
 }
 
 /// The bytes of a part from `skip` on.
@@ -188,7 +188,7 @@ unsafe fn send_stream(
     let urgent = flags & n::TM_MSG_OOB != 0 && total > 0;
     let plain = total - usize::from(urgent);
     let mut done = 0;
-    let outcome = wait_for(face, patience, |face| {
+    let outcome = wait_for(face, patience, id, |face| {
         loop {
             let (mut skip, mut bytes): (usize, &[u8]) = (done, &[]);
             for &part in parts {
@@ -328,7 +328,7 @@ unsafe fn recv(
             // SAFETY: the caller's promise.
             return unsafe { recv_stream(face, id, &parts, peek, all, patience) }.map(|bytes| bytes as c_int);
         }
-        let (bytes, sender) = wait_for(face, patience, |face| {
+        let (bytes, sender) = wait_for(face, patience, id, |face| {
             // A datagram is no longer than this: an application that says INT_MAX need not have it. As many bytes as are told are the caller's promise.
             // SAFETY: nobody else uses them during the call; these slices end before the attempt does.
             let to = parts.iter().map(|&part| unsafe { slice_mut_of(part, 0, TOTAL_BYTES_MAX) });
@@ -368,7 +368,7 @@ unsafe fn recv_stream(
 ) -> Outcome<usize> {
     let total = total_of(parts);
     let mut done = 0usize;
-    let outcome = wait_for(face, patience, |face| {
+    let outcome = wait_for(face, patience, id, |face| {
         let handle = match face.incoming(id)? {
             Incoming::Data(handle) => handle,
             Incoming::Finished => return Ok(()),

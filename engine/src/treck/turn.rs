@@ -32,7 +32,7 @@ const SLEEP_MIN: Duration = Duration::from_micros(100);
 /// Longest sleep while there is a driver that has never called `tfNotifyReceiveInterfaceIsr`: it has to be asked.
 const SLEEP_UNNOTIFIED_MAX: Duration = Duration::from_millis(1);
 /// Longest sleep of those who are rung for whatever they wait for.
-pub(super) const SLEEP_RUNG_MAX: Duration = Duration::from_secs(3600);
+const SLEEP_RUNG_MAX: Duration = Duration::from_secs(3600);
 
 impl Face {
     pub(super) fn each_interface(&self, mut f: impl FnMut(&Interface) -> bool) -> bool {
@@ -69,9 +69,10 @@ impl Face {
     pub(super) fn turn_of(&self, worker: Worker, errands: &mut Errands) -> bool {
         let worked = self.turn_share(Share::Of(worker.number()), Some(errands));
         if worked {
-            BEDROOM.ring();
+            self.ring_restless();
         }
-        worked
+        // What handing over the frames brought about is told in the next turn.
+        worked || self.with_stack(|stack| stack.event_count() > 0).unwrap_or(false)
     }
 
     fn turn_share(&self, share: Share, errands: Option<&mut Errands>) -> bool {

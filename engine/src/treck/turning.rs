@@ -128,6 +128,7 @@ pub unsafe extern "C" fn tfGetStats(stats: *mut tfStats) -> c_int {
             udpReceived: stack.counters.udp_rx_datagrams,
             udpSent: stack.counters.udp_tx_datagrams,
             dropped: dropped(&stack.counters),
+            callsWoken: face.lounge.woken(),
         })
         .unwrap_or_default();
     // SAFETY: not null, the caller's structure.

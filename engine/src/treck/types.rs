@@ -197,6 +197,8 @@ pub struct tfStats {
     pub udpSent: u64,
     /// Packets dropped, for whatever reason.
     pub dropped: u64,
+    /// Times that a call which waited beside workers was woken: because something happened on its socket, not because its time was over.
+    pub callsWoken: u64,
 }
 
 /// The address in a `ttUserIpAddress` or `s_addr`.

@@ -84,7 +84,7 @@ unsafe fn send_user(
             // SAFETY: not null, and `length` bytes by the caller's promise.
             let copy = |stack: &mut Stack| unsafe { copy_of(stack, &parts) };
             let (mut made, later) = (None, Some(Later { len, copy: &copy, lease: lease.as_ref() }));
-            wait_for(&mut face, patience, |face| face.stream_send_buffer(id, &mut made, later, urgent, patience))?;
+            wait_for(&mut face, patience, id, |face| face.stream_send_buffer(id, &mut made, later, urgent, patience))?;
             lease.iter().for_each(|lease| lease.mark_sent());
             face.after_send(patience);
         } else {

@@ -15,6 +15,7 @@ use super::{
     face::{self, BEDROOM, Inside, Turner},
     gate::{Bell, pause},
     numbers as n,
+    park::{Bed, wake_up},
     queue::Errands,
 };
 use crate::{
@@ -27,7 +28,7 @@ use std::{
     ffi::c_int,
     io,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     thread::{self, JoinHandle},
@@ -277,7 +278,7 @@ fn start(face: Inside, count: c_int) -> Outcome<()> {
     DOORBELL.hung.store(true, Ordering::Relaxed);
     face.deal();
     // Who turned the loop while it waited sleeps from now on, and is woken by a worker.
-    BEDROOM.ring();
+    face.ring_all();
     Ok(())
 }
 
@@ -336,11 +337,13 @@ impl Drop for Seat {
         face.crew.called.set(face.crew.called.get() & !self.0.bit());
         if face.crew.alive() != 0 {
             face.deal();
-            return leave(face, &mut Errands::default());
+            return leave(face, &mut Chores::default());
         }
         face.turner.set(Turner::Callers);
         DOORBELL.hung.store(false, Ordering::Relaxed);
-        drop(face);
+        face.ring_all();
+        leave(face, &mut Chores::default());
+        // A driver that found the doorbell hung has rung nobody.
         fence(Ordering::SeqCst);
         BEDROOM.ring();
     }
@@ -354,14 +357,14 @@ fn run(me: Worker, core: Option<CoreId>, idle: IdleConfig) {
     }
     IS_WORKER.set(true);
     let mut idler = Idler::new(idle);
-    let mut errands = Errands::default();
+    let mut chores = Chores::default();
     let _seat = Seat(me);
     // What `Face::quiet_until` said since the last turn that did something.
     let mut quiet: Option<Option<Instant>> = None;
     let mut slept = false;
     loop {
         let inside = face::enter_politely();
-        inside.take_notice(&mut errands);
+        inside.take_notice(&mut chores.errands);
         if std::mem::take(&mut slept) {
             inside.crew.stay_awake(me);
         }
@@ -369,14 +372,14 @@ fn run(me: Worker, core: Option<CoreId>, idle: IdleConfig) {
             return;
         }
         if quiet.is_none_or(|until| inside.has_work(me, until)) {
-            let worked = inside.turn_of(me, &mut errands);
+            let worked = inside.turn_of(me, &mut chores.errands);
             quiet = if worked { None } else { inside.quiet_until(me) };
             if worked {
                 idler.busy();
                 inside.crew.stay_awake(me);
             }
-            if worked || errands.are_due() {
-                leave(inside, &mut errands);
+            if worked || chores.errands.are_due() {
+                leave(inside, &mut chores);
                 continue;
             }
         }
@@ -384,29 +387,39 @@ fn run(me: Worker, core: Option<CoreId>, idle: IdleConfig) {
         // One without queues is called if there is something for it.
         if inside.has_queues(me) && idler.idle(inside.now(), deadline).is_none() {
             inside.crew.stay_awake(me);
-            leave(inside, &mut errands);
+            leave(inside, &mut chores);
             pause();
             continue;
         }
         if !me.post().asleep.load(Ordering::Relaxed) {
             // One more turn, after which whoever calls or notifies sees it.
             inside.crew.fall_asleep(me);
+            leave(inside, &mut chores);
             quiet = None;
             continue;
         }
         let (fds, at_most) = inside.rest_of(me);
-        leave(inside, &mut errands);
+        leave(inside, &mut chores);
         me.post().bell.watch(&fds, at_most);
         (slept, quiet) = (true, None);
     }
 }
 
+/// What a worker does outside the gate.
+#[derive(Debug, Default)]
+struct Chores {
+    rung: Vec<Arc<Bed>>,
+    errands: Errands,
+}
+
 /// Leaves the gate, wakes those for whom something was found, and then makes the system calls for the worker's own queues.
-fn leave(inside: Inside, errands: &mut Errands) {
-    let to_wake = inside.crew.to_wake.take();
+fn leave(inside: Inside, chores: &mut Chores) {
+    let workers = inside.crew.to_wake.take();
+    inside.lounge.take_rung(&mut chores.rung);
     drop(inside);
-    wake(to_wake);
-    errands.run();
+    wake(workers);
+    wake_up(&mut chores.rung);
+    chores.errands.run();
 }
 
 /// Signals are the application's, on its own threads.

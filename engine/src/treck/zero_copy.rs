@@ -279,10 +279,10 @@ fn send_cut(
         if writes_header && let Some(buf) = buf {
             check_written_header(buf)?;
         }
-        return wait_for(face, patience, |face| face.send_buffer(id, buf, None, to, flags, patience));
+        return wait_for(face, patience, id, |face| face.send_buffer(id, buf, None, to, flags, patience));
     }
     let urgent = flags & n::TM_MSG_OOB != 0;
-    wait_for(face, patience, |face| face.stream_send_buffer(id, buf, None, urgent, patience))?;
+    wait_for(face, patience, id, |face| face.stream_send_buffer(id, buf, None, urgent, patience))?;
     face.after_send(patience);
     Ok(())
 }
@@ -388,12 +388,12 @@ unsafe fn recv(
         let peek = flags & n::TM_MSG_PEEK != 0;
         let patience = within(&face, face.with_socket(id, |socket| socket.rx_patience(flags))?);
         if stream {
-            let got = wait_for(&mut face, patience, |face| face.stream_recv_buffer(id, bytes_max, peek))?;
+            let got = wait_for(&mut face, patience, id, |face| face.stream_recv_buffer(id, bytes_max, peek))?;
             face.after_receive();
             return Ok(got.map(|buf| (buf, None)));
         }
         let received = |received: Option<(TxBuf, SocketAddrV4)>| received.map(|(buf, from)| (buf, Some(from)));
-        wait_for(&mut face, patience, |face| face.recv_buffer(id, bytes_max, peek, scattered)).map(received)
+        wait_for(&mut face, patience, id, |face| face.recv_buffer(id, bytes_max, peek, scattered)).map(received)
     })();
     let outcome = outcome.and_then(|got| {
         let (mut h, mut at, mut length) = (ptr::null_mut(), ptr::null_mut(), 0);

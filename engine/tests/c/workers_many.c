@@ -171,7 +171,9 @@ int main(int argc, char **argv)
     pthread_t idle[IDLE], thread;
     struct task tasks[IDLE], task;
     double busy;
-    int at;
+    char back[64];
+    uint64_t woken;
+    int at, round;
 
     tfStartTreck();
     for (at = 0; at < INTERFACES; at++)
@@ -203,6 +205,23 @@ int main(int argc, char **argv)
     section("threads that wait on idle sockets are not woken by others' traffic, but by closing theirs");
     for (at = 0; at < IDLE; at++) {
         tasks[at].sd = socket_on(at % INTERFACES);
+        begin(&idle[at], at % 2 ? receiver : selector, &tasks[at]);
+    }
+    woken = stats_now().callsWoken;
+    for (round = 0; round < 500; round++) {
+        CHECK_EQ(send(task.sd, "busy", 4, 0), 4);
+        while (recv(task.sd, back, sizeof back, MSG_DONTWAIT) != 4)
+            pause_ms(1);
+    }
+    CHECK_EQ(stats_now().callsWoken, woken);
+    /* And each by its own. */
+    for (at = 0; at < IDLE; at++)
+        CHECK_EQ(send(tasks[at].sd, "wake", 4, 0), 4);
+    for (at = 0; at < IDLE; at++)
+        end(idle[at], &tasks[at], at % 2 ? 4 : 1, 0);
+    CHECK_EQ(stats_now().callsWoken, woken + IDLE);
+    for (at = 0; at < IDLE; at++) {
+        CHECK_EQ(at % 2 ? 4 : recv(tasks[at].sd, back, sizeof back, 0), 4);
         begin(&idle[at], at % 2 ? receiver : selector, &tasks[at]);
     }
     for (at = 0; at < IDLE; at++) {

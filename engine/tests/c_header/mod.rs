@@ -176,7 +176,7 @@ pub(crate) fn assertions() -> String {
     layout!("fd_set", tfFdSet, fds_bits "fds_bits");
     layout!("ttUserBlock", ttUserBlock, userBufferPtr "userBufferPtr", userDataPtr "userDataPtr", userDataLength "userDataLength");
     layout!("ttUserPacket", ttUserPacket, pktuLinkNextPtr "pktuLinkNextPtr", pktuLinkDataPtr "pktuLinkDataPtr", pktuLinkDataLength "pktuLinkDataLength", pktuChainDataLength "pktuChainDataLength", pktuLinkExtraCount "pktuLinkExtraCount");
-    layout!("tfStats", tfStats, framesTotal "framesTotal", framesFree "framesFree", bytesCopiedTx "bytesCopiedTx", bytesCopiedRx "bytesCopiedRx", udpReceived "udpReceived", udpSent "udpSent", dropped "dropped");
+    layout!("tfStats", tfStats, framesTotal "framesTotal", framesFree "framesFree", bytesCopiedTx "bytesCopiedTx", bytesCopiedRx "bytesCopiedRx", udpReceived "udpReceived", udpSent "udpSent", dropped "dropped", callsWoken "callsWoken");
     for (name, value) in [
         ("MSG_OOB", 1),
         ("MSG_PEEK", 2),
