@@ -301,6 +301,13 @@ impl RxBuf {
         self.0.truncate(n);
     }
 
+    /// Keeps only `n` bytes of the first piece, from `from` on.
+    #[inline(always)]
+    pub fn narrow(&mut self, from: usize, n: usize) {
+        self.0.truncate(from.saturating_add(n));
+        self.0.advance(from);
+    }
+
     /// Keeps only the first `n` bytes over all pieces; the pieces behind go back to the pool.
     pub fn cut(&mut self, n: usize) {
         self.0.cut(n, OWNED);

@@ -53,13 +53,13 @@ impl RxQueue {
         Self { limits, datagrams: VecDeque::new(), bytes: 0, frames: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_room(&self, buf: &RxBuf) -> bool {
         let (bytes, frames) = footprint(buf);
         self.bytes + bytes <= self.limits.bytes && self.frames + frames <= self.limits.frames
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, datagram: Datagram) {
         let (bytes, frames) = footprint(&datagram.buf);
         self.bytes += bytes;

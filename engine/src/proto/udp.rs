@@ -41,13 +41,13 @@ impl UdpSocket {
     }
 
     /// There is room for `buf` in the queue.
-    #[inline]
+    #[inline(always)]
     pub fn has_room(&self, buf: &RxBuf) -> bool {
         self.queue.has_room(buf)
     }
 
     /// Puts a datagram for which there [is room](Self::has_room) into the queue.
-    #[inline]
+    #[inline(always)]
     pub fn handle_datagram(&mut self, datagram: Datagram) {
         self.queue.push(datagram);
     }

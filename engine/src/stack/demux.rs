@@ -2,7 +2,10 @@
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use std::{net::SocketAddrV4, num::NonZeroU32};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    num::NonZeroU32,
+};
 
 /// Bound and connected endpoints of one protocol.
 #[derive(Debug)]
@@ -11,10 +14,12 @@ pub(super) struct Demux {
     any: Box<[Option<NonZeroU32>]>,
     /// (local address, local port).
     bound: HashMap<u64, u32, RandomState>,
-    /// (local address, local port, remote address, remote port).
+    /// See [`connected_key`].
     connected: HashMap<u128, u32, RandomState>,
     /// The last answer of `connected`; none when it may have changed.
-    last: Option<(u128, u32)>,
+    last_connected: Option<(u128, u32)>,
+    /// The last answer of [`find_bound`](Self::find_bound); none when it may have changed.
+    last_bound: Option<(u64, u32)>,
     /// How many bound sockets have a port.
     ports: HashMap<u16, u32, RandomState>,
 }
@@ -23,8 +28,17 @@ fn bound_key(local: SocketAddrV4) -> u64 {
     u64::from(local.ip().to_bits()) << 16 | u64::from(local.port())
 }
 
+/// In the order of a received packet's headers: remote and local address, remote and local port.
 fn connected_key(local: SocketAddrV4, remote: SocketAddrV4) -> u128 {
-    u128::from(bound_key(local)) << 64 | u128::from(bound_key(remote))
+    let addresses = u64::from(remote.ip().to_bits()) << 32 | u64::from(local.ip().to_bits());
+    let ports = u32::from(remote.port()) << 16 | u32::from(local.port());
+    packet_key(addresses, ports)
+}
+
+/// The same of a packet's source and destination addresses and ports.
+#[inline(always)]
+fn packet_key(addresses: u64, ports: u32) -> u128 {
+    u128::from(addresses) << 32 | u128::from(ports)
 }
 
 impl Demux {
@@ -34,7 +48,8 @@ impl Demux {
             any: vec![None; 1 << 16].into(),
             bound: HashMap::with_hasher(state()),
             connected: HashMap::with_hasher(state()),
-            last: None,
+            last_connected: None,
+            last_bound: None,
             ports: HashMap::with_hasher(state()),
         }
     }
@@ -75,6 +90,7 @@ impl Demux {
     }
 
     pub(super) fn bind(&mut self, local: SocketAddrV4, socket: u32) {
+        self.last_bound = None;
         let old = if local.ip().is_unspecified() {
             self.any[usize::from(local.port())].replace(NonZeroU32::MIN.saturating_add(socket)).map(NonZeroU32::get)
         } else {
@@ -86,6 +102,7 @@ impl Demux {
     }
 
     pub(super) fn unbind(&mut self, local: SocketAddrV4) {
+        self.last_bound = None;
         let old = if local.ip().is_unspecified() {
             self.any[usize::from(local.port())].take().map(NonZeroU32::get)
         } else {
@@ -102,12 +119,12 @@ impl Demux {
     }
 
     pub(super) fn connect(&mut self, local: SocketAddrV4, remote: SocketAddrV4, socket: u32) {
-        self.last = None;
+        self.last_connected = None;
         self.connected.insert(connected_key(local, remote), socket);
     }
 
     pub(super) fn disconnect(&mut self, local: SocketAddrV4, remote: SocketAddrV4) {
-        self.last = None;
+        self.last_connected = None;
         self.connected.remove(&connected_key(local, remote));
     }
 
@@ -115,17 +132,37 @@ impl Demux {
         self.connected.get(&connected_key(local, remote)).copied()
     }
 
-    /// As [`find_connected`](Self::find_connected); segments come in trains, so the last answer is tried first.
-    #[inline]
-    pub(super) fn find_connected_again(&mut self, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
-        let key = connected_key(local, remote);
-        if let Some((last, socket)) = self.last
+    /// As [`find`](Self::find), for a packet with these source and destination addresses and ports: packets come in trains, so the last answers are tried
+    /// first.
+    #[inline(always)]
+    pub(super) fn find_again(&mut self, addresses: u64, ports: u32) -> Option<u32> {
+        if !self.connected.is_empty()
+            && let Some(socket) = self.find_connected_again(addresses, ports)
+        {
+            return Some(socket);
+        }
+        let local = (addresses & 0xffff_ffff) << 16 | u64::from(ports & 0xffff);
+        if let Some((last, socket)) = self.last_bound
+            && last == local
+        {
+            return Some(socket);
+        }
+        let socket = self.find_bound(SocketAddrV4::new(Ipv4Addr::from_bits(addresses as u32), ports as u16))?;
+        self.last_bound = Some((local, socket));
+        Some(socket)
+    }
+
+    /// The same of connected sockets only.
+    #[inline(always)]
+    pub(super) fn find_connected_again(&mut self, addresses: u64, ports: u32) -> Option<u32> {
+        let key = packet_key(addresses, ports);
+        if let Some((last, socket)) = self.last_connected
             && last == key
         {
             return Some(socket);
         }
         let socket = *self.connected.get(&key)?;
-        self.last = Some((key, socket));
+        self.last_connected = Some((key, socket));
         Some(socket)
     }
 }
@@ -133,7 +170,6 @@ impl Demux {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     fn at(host: u8, port: u16) -> SocketAddrV4 {
         SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, host), port)

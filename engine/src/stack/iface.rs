@@ -97,6 +97,8 @@ pub struct Interface {
     pub(super) egress: TxQueue,
     pub(super) neighbours: Neighbours<Parked>,
     pub(super) announcements_left: u8,
+    /// Source and destination address (in the upper and the lower half) of the last plain packet that had right ones; none when they may have become wrong.
+    pub(super) last_addresses: Option<u64>,
     /// When it last defended an address (RFC 5227 section 2.4).
     pub(super) defended_at: Option<crate::time::Instant>,
 }
@@ -116,6 +118,7 @@ impl Interface {
             egress: TxQueue::with_limit(config.egress_limit),
             neighbours: Neighbours::new(neighbours, hash_seeds),
             announcements_left: 0,
+            last_addresses: None,
             defended_at: None,
         }
     }

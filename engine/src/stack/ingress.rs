@@ -36,7 +36,8 @@ const QUOTE_BYTES_MAX: usize = 576 - ipv4::HEADER_BYTES - icmp::HEADER_BYTES;
 const DEFAULT_TTL: u8 = 64;
 
 impl Stack {
-    #[inline(always)]
+    /// Any frame; most go by [`handle_plain`](Self::handle_plain).
+    #[inline(never)]
     pub(super) fn handle_frame(&mut self, id: IfaceId, frame: RxBuf) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += frame.total_len() as u64;
@@ -588,7 +589,7 @@ pub(super) enum Group {
 }
 
 /// RFC 1122 section 3.2.1.3: a source is one host's address.
-fn acceptable_source(src: Ipv4Addr) -> bool {
+pub(super) fn acceptable_source(src: Ipv4Addr) -> bool {
     !(src.is_multicast() || src.is_broadcast() || src.is_loopback() || src.octets()[0] == 0 || src.octets()[0] >= 240)
 }
 

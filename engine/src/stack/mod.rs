@@ -17,6 +17,7 @@ mod gossip;
 mod iface;
 mod ingress;
 mod packets;
+mod plain;
 mod raw;
 mod sockets;
 mod stray;
@@ -241,6 +242,7 @@ impl Stack {
             Err(full) => return Err(full),
         }
         let iface = &mut self.ifaces[usize::from(id.0)];
+        iface.last_addresses = None;
         if !iface.addresses.contains(&net) {
             iface.addresses.push(net);
         }
@@ -253,6 +255,7 @@ impl Stack {
     pub fn remove_address(&mut self, id: IfaceId, addr: Ipv4Addr) -> bool {
         let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return false };
         let Some(at) = iface.addresses.iter().position(|net| net.addr() == addr) else { return false };
+        iface.last_addresses = None;
         let net = iface.addresses.remove(at);
         if !iface
             .addresses
@@ -312,7 +315,10 @@ impl Stack {
 
     /// An interface to change.
     pub fn interface_mut(&mut self, id: IfaceId) -> Option<&mut Interface> {
-        self.ifaces.get_mut(usize::from(id.0))
+        let iface = self.ifaces.get_mut(usize::from(id.0))?;
+        // Its addresses may change.
+        iface.last_addresses = None;
+        Some(iface)
     }
 
     /// Sealed descriptors that wait for an interface's port.
@@ -324,7 +330,9 @@ impl Stack {
     pub fn ingress(&mut self, now: Instant, id: IfaceId, batch: &mut Vec<RxBuf>) {
         self.set_now(now);
         for frame in batch.drain(..) {
-            self.handle_frame(id, frame);
+            if let Err(frame) = self.handle_plain(id, frame) {
+                self.handle_frame(id, frame);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     SendError, Stack, StackEvent,
     demux::Demux,
     egress::{IpSend, L4},
-    sockets::{Sockets, TableSocket},
+    sockets::{Slot, Sockets, TableSocket},
 };
 use crate::{
     buf::{RxBuf, TxBuf},
@@ -127,7 +127,6 @@ impl UdpTable {
     }
 
     /// Delivers a payload from `from` to `local`, and queues an event for the socket if none is queued.
-    #[inline(always)]
     pub(super) fn deliver(
         &mut self,
         local: SocketAddrV4,
@@ -136,18 +135,19 @@ impl UdpTable {
         events: &mut VecDeque<StackEvent>,
     ) -> Delivery {
         let Some(index) = self.demux.find(local, from) else { return Delivery::NoSocket(buf) };
-        let Some(slot) = self.sockets.slot_at(index) else { return Delivery::NoSocket(buf) };
-        let Some(Bound { socket, .. }) = &mut slot.socket else { return Delivery::NoSocket(buf) };
-        // A connected socket that was found by its port alone hears only its peer.
-        if socket.remote.is_some_and(|remote| remote != from) {
+        let Some(slot) = self.sockets.slot_at(index).filter(|slot| slot.hears(from)) else {
             return Delivery::NoSocket(buf);
-        }
-        if !socket.has_room(&buf) {
-            return Delivery::QueueFull;
-        }
-        socket.handle_datagram(Datagram { buf, from, to: *local.ip() });
-        slot.list(index, events);
-        Delivery::Delivered
+        };
+        let datagram = Datagram { buf, from, to: *local.ip() };
+        if slot.take(index, datagram, events) { Delivery::Delivered } else { Delivery::QueueFull }
+    }
+
+    /// The socket, and its number, for a packet with these source and destination addresses and ports, in the upper and the lower halves.
+    #[inline(always)]
+    pub(super) fn find_again(&mut self, addresses: u64, ports: u32) -> Option<(u32, &mut Slot<Bound>)> {
+        let index = self.demux.find_again(addresses, ports)?;
+        let from = SocketAddrV4::new(Ipv4Addr::from_bits((addresses >> 32) as u32), (ports >> 16) as u16);
+        self.sockets.slot_at(index).filter(|slot| slot.hears(from)).map(|slot| (index, slot))
     }
 
     /// Notes an error that ICMP reported about a packet from `local` to `remote`; false if no connected socket sent it.
@@ -165,6 +165,26 @@ impl UdpTable {
     /// Some socket could have sent a packet from `local`.
     pub(super) fn has_local(&self, local: SocketAddrV4, remote: SocketAddrV4) -> bool {
         self.demux.find(local, remote).is_some()
+    }
+}
+
+impl Slot<Bound> {
+    /// There is a socket that takes datagrams from there: a connected one that was found by its port alone hears only its peer.
+    #[inline(always)]
+    fn hears(&self, from: SocketAddrV4) -> bool {
+        self.socket.as_ref().is_some_and(|bound| bound.socket.remote.is_none_or(|remote| remote == from))
+    }
+
+    /// Puts a datagram into the socket's queue, and queues an event if none is queued; false if there is no room.
+    #[inline(always)]
+    pub(super) fn take(&mut self, index: u32, datagram: Datagram, events: &mut VecDeque<StackEvent>) -> bool {
+        let Some(Bound { socket, .. }) = &mut self.socket else { return false };
+        if !socket.has_room(&datagram.buf) {
+            return false;
+        }
+        socket.handle_datagram(datagram);
+        self.list(index, events);
+        true
     }
 }
 

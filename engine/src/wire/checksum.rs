@@ -20,15 +20,18 @@ pub fn sum(bytes: &[u8]) -> u16 {
 /// Adds `bytes` to `total`, word by word, and folds.
 #[inline]
 fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
-    let mut longs = bytes.chunks_exact(8);
-    for long in &mut longs {
-        let word = u64::from_ne_bytes([long[0], long[1], long[2], long[3], long[4], long[5], long[6], long[7]]);
-        let (sum, carry) = total.overflowing_add(word);
-        total = sum + u64::from(carry);
+    let (longs, mut rest) = bytes.as_chunks::<8>();
+    let (blocks, longs) = longs.as_chunks::<4>();
+    for block in blocks {
+        for &long in block {
+            total = add_long(total, long);
+        }
+    }
+    for &long in longs {
+        total = add_long(total, long);
     }
     // At most seven bytes are left: with the carries brought back in halves, adding them cannot overflow.
     total = (total & 0xffff_ffff) + (total >> 32);
-    let mut rest = longs.remainder();
     if let [a, b, c, d, last @ ..] = rest {
         total += u64::from(u32::from_ne_bytes([*a, *b, *c, *d]));
         rest = last;
@@ -43,12 +46,25 @@ fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
     u16::from_be(fold(total))
 }
 
+#[inline(always)]
+fn add_long(total: u64, long: [u8; 8]) -> u64 {
+    let (sum, carry) = total.overflowing_add(u64::from_ne_bytes(long));
+    sum + u64::from(carry)
+}
+
 /// From here on vector registers pay for setting them up.
 const VECTOR_BYTES_MIN: usize = 256;
 
 /// The folded sum of a header of 20 bytes.
 #[inline]
 pub fn sum_20(header: &[u8; 20]) -> u16 {
+    sum_header(header)
+}
+
+/// The folded sum of a header of `N` bytes, a multiple of 4.
+#[inline(always)]
+pub fn sum_header<const N: usize>(header: &[u8; N]) -> u16 {
+    const { assert!(N % 4 == 0) };
     let words = header.chunks_exact(4).map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]])));
     u16::from_be(fold(words.sum()))
 }

@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
+pub mod plain;
 pub mod seq;
 pub mod tcp;
 pub mod udp;
@@ -114,4 +115,10 @@ impl std::str::FromStr for Ipv4Net {
 #[inline]
 const fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The same of 32 bits.
+#[inline]
+const fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

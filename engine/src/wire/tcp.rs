@@ -1,6 +1,6 @@
 //! The TCP header and its options (RFC 9293 section 3.1, RFC 7323, RFC 2018).
 
-use super::{be16, checksum, seq::SeqNum};
+use super::{be16, be32, checksum, seq::SeqNum};
 
 /// Length of a header without options, in bytes.
 pub const HEADER_BYTES: usize = 20;
@@ -48,6 +48,9 @@ const NOP_NOP_SACK_PERMITTED: u32 = 0x0101_0402;
 /// Length of the header with timestamps and nothing else, in bytes.
 const TIMESTAMPS_HEADER_BYTES: usize = HEADER_BYTES + TIMESTAMPS_BYTES;
 const TIMESTAMPS_BYTES: usize = 12;
+/// The byte of the data offset, reserved bits zero: of a header without options, and of one with timestamps.
+const PLAIN_OFFSET: u8 = 5 << 4;
+const PLAIN_OFFSET_TIMESTAMPS: u8 = 8 << 4;
 
 /// Largest shift of the window (RFC 7323 section 2.3).
 pub const WINDOW_SCALE_MAX: u8 = 14;
@@ -94,6 +97,55 @@ impl Header {
             urgent: be16(head, 18),
             header_len,
         })
+    }
+}
+
+/// A header that says only what nearly every one does: [`flags::ACK`], perhaps with [`flags::PSH`], and no options but timestamps in the usual layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainHeader {
+    /// Sequence number of the first byte.
+    pub seq: SeqNum,
+    /// Next sequence number the sender expects.
+    pub ack: SeqNum,
+    /// Window as in the header, not scaled.
+    pub window: u16,
+    /// Timestamps.
+    pub timestamps: Option<Timestamps>,
+    /// Length of the header with options, in bytes: 20 or 32.
+    pub header_len: usize,
+}
+
+impl PlainHeader {
+    /// Reads a header from the start of `segment`; `None` if it is of another kind or not all there.
+    #[inline(always)]
+    pub fn parse(segment: &[u8]) -> Option<Self> {
+        let head: &[u8; HEADER_BYTES] = segment.first_chunk()?;
+        if head[13] & !flags::PSH != flags::ACK {
+            return None;
+        }
+        let (timestamps, header_len) = if head[12] == PLAIN_OFFSET_TIMESTAMPS {
+            let head: &[u8; TIMESTAMPS_HEADER_BYTES] = segment.first_chunk()?;
+            if be32(head, 20) != NOP_NOP_TIMESTAMPS {
+                return None;
+            }
+            (Some(Timestamps { value: be32(head, 24), echo: be32(head, 28) }), TIMESTAMPS_HEADER_BYTES)
+        } else if head[12] == PLAIN_OFFSET {
+            (None, HEADER_BYTES)
+        } else {
+            return None;
+        };
+        Some(Self { seq: seq_at(head, 4), ack: seq_at(head, 8), window: be16(head, 14), timestamps, header_len })
+    }
+
+    /// The folded sum of the header that this was read from, checksum field included.
+    #[inline]
+    pub fn sum(&self, segment: &[u8]) -> u16 {
+        if self.header_len == TIMESTAMPS_HEADER_BYTES
+            && let Some(head) = segment.first_chunk::<TIMESTAMPS_HEADER_BYTES>()
+        {
+            return checksum::sum_header(head);
+        }
+        segment.first_chunk::<HEADER_BYTES>().map_or(0, checksum::sum_header)
     }
 }
 
@@ -394,12 +446,6 @@ impl Repr {
         head[12..16].copy_from_slice(&control.to_be_bytes());
         head[16..].copy_from_slice(&sealed.to_be_bytes());
     }
-}
-
-/// Reads a big-endian 32-bit field; the callers' arrays are long enough.
-#[inline]
-const fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[inline]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     buf::{Content, RxBuf, TxBuf},
-    time::{Duration, Instant},
+    time::Instant,
     wire::seq::SeqNum,
 };
 use std::rc::Rc;
@@ -404,7 +404,7 @@ impl Connection {
     #[inline]
     pub fn take_received(&mut self, spares: &mut Spares, now: Instant) -> Option<(RxBuf, u32)> {
         let taken = self.receive.pop(spares)?;
-        self.receive.tune(self.send.rtt.srtt(), self.options.recv_queue_bytes_max, now);
+        self.receive.tune(self.send.rtt.srtt_ns(), self.options.recv_queue_bytes_max, now);
         Some(taken)
     }
 
@@ -658,10 +658,11 @@ impl Connection {
         self.ts_offset
     }
 
-    /// How long ago we sent the timestamp that the peer echoes.
-    pub(super) fn since_timestamp(&self, echo: u32, now: Instant) -> Option<Duration> {
+    /// How many milliseconds ago we sent the timestamp that the peer echoes.
+    #[inline]
+    pub(super) fn ms_since_timestamp(&self, echo: u32, now: Instant) -> Option<u32> {
         let ago = self.timestamp(now).wrapping_sub(echo);
-        (ago < 1 << 30).then(|| Duration::from_millis(u64::from(ago)))
+        (ago < 1 << 30).then_some(ago)
     }
 
     /// Bytes in the first pending buffers that could be joined in one segment.

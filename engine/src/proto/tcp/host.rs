@@ -32,6 +32,8 @@ pub trait Host {
     fn counters(&mut self) -> &mut Counters;
     /// Queues for those who need one.
     fn spares(&mut self) -> &mut Spares;
+    /// Both.
+    fn books(&mut self) -> (&mut Counters, &mut Spares);
     /// Frames that received data may still take, over all connections.
     fn rx_frames_left(&self) -> u32;
     /// Received data took (or gave back, if negative) so many.

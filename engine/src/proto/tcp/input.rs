@@ -5,11 +5,12 @@ use super::{
     host::Host,
     receiver::{Taken, Urgent, trim_back},
     recovery::AckInput,
-    sender::TimerKind,
+    sender::{Delivered, TimerKind},
     types::{CloseReason, Ecn, NEVER, TcpState},
 };
 use crate::{
     buf::RxBuf,
+    telemetry::Counters,
     time::{Duration, Instant},
     wire::{
         seq::SeqNum,
@@ -42,16 +43,7 @@ pub enum Reaction {
 
 impl Connection {
     /// Handles a segment that carries `payload` (without headers; perhaps empty).
-    #[inline]
     pub fn handle_segment(&mut self, segment: &Incoming, payload: RxBuf, host: &mut impl Host) -> Reaction {
-        let payload = if self.predicts(segment, &payload) {
-            match self.take_predicted(segment, payload, host) {
-                Ok(()) => return Reaction::None,
-                Err(payload) => payload,
-            }
-        } else {
-            payload
-        };
         match self.state {
             TcpState::Closed => Reaction::Reset,
             TcpState::TimeWait => Reaction::None,
@@ -60,49 +52,10 @@ impl Connection {
         }
     }
 
-    /// The usual segment of a receiver (header prediction): the next data and no news.
-    #[inline]
-    fn predicts(&self, segment: &Incoming, payload: &RxBuf) -> bool {
-        let Incoming { header, options, .. } = segment;
-        header.seq == self.receive.nxt
-            && header.flags & !flags::PSH == flags::ACK
-            && self.state == TcpState::Established
-            && header.ack == self.send.una
-            && u32::from(header.window) << self.send.peer_scale == self.send.wnd
-            && !payload.is_empty()
-            && payload.total_len() as u32 <= self.receive.window()
-            && self.receive.is_in_order()
-            && self.receive.urgent == Urgent::None
-            && options.sack.is_empty()
-            && !self.ecn
-            && !self.detached
-            && self.keepalive_sent == 0
-            && match options.timestamps {
-                Some(ts) => SeqNum(ts.value).ge(SeqNum(self.ts_recent)),
-                None => !self.timestamps,
-            }
-    }
-
-    /// What [`in_synchronized`](Self::in_synchronized) would do with such a segment.
-    #[inline]
-    fn take_predicted(&mut self, segment: &Incoming, payload: RxBuf, host: &mut impl Host) -> Result<(), RxBuf> {
-        let now = host.now();
-        let len = payload.total_len() as u32;
-        self.receive.take_next(payload, len, &self.options, host)?;
-        if let Some(ts) = segment.options.timestamps
-            && segment.header.seq.le(self.last_ack_sent)
-        {
-            (self.ts_recent, self.ts_recent_at) = (ts.value, now);
-        }
-        self.heard_at = now;
-        self.on_in_order(len, false, now, host);
-        Ok(())
-    }
-
     /// In-order data has come: the application hears, and the peer soon.
     #[inline]
-    fn on_in_order(&mut self, len: u32, filled_hole: bool, now: Instant, host: &mut impl Host) {
-        host.counters().tcp_rx_payload_bytes += u64::from(len);
+    pub(super) fn on_in_order(&mut self, len: u32, filled_hole: bool, now: Instant, counters: &mut Counters) {
+        counters.tcp_rx_payload_bytes += u64::from(len);
         self.raise(bits::READABLE);
         let mss = self.receive.segment_bytes;
         self.ack_segments = self.ack_segments.saturating_add(if len >= 2 * mss { 2 } else { 1 });
@@ -180,7 +133,8 @@ impl Connection {
         if self.send.rtt.backoffs() == 0 {
             return Some(now.saturating_since(self.send.sent_at));
         }
-        segment.options.timestamps.and_then(|timestamps| self.since_timestamp(timestamps.echo, now))
+        let ago_ms = segment.options.timestamps.and_then(|timestamps| self.ms_since_timestamp(timestamps.echo, now));
+        ago_ms.map(|ms| Duration::from_millis(u64::from(ms)))
     }
 
     fn established(&mut self, host: &mut impl Host) {
@@ -389,7 +343,7 @@ impl Connection {
         }
         let duplicate = !advances && payload_len == 0 && !fin && window == self.send.wnd;
         let echo =
-            segment.options.timestamps.and_then(|ts| self.since_timestamp(ts.echo, now).map(|since| (ts.echo, since)));
+            segment.options.timestamps.and_then(|ts| self.ms_since_timestamp(ts.echo, now).map(|ms| (ts.echo, ms)));
         let input = AckInput {
             ack,
             sack: &segment.options.sack,
@@ -401,9 +355,20 @@ impl Connection {
             now,
         };
         self.on_window(seq, ack, window, now);
-        let told = self.send.handle_ack(&input, host);
+        let (counters, spares) = host.books();
+        let told = self.send.handle_ack(&input, counters, spares);
+        self.on_delivered(&told);
+        if told.acked > 0 && self.send.fin_sent && self.send.una == self.send.nxt {
+            self.on_fin_acknowledged(host);
+        }
+        true
+    }
+
+    /// Something was acknowledged, or not: the application hears of room, and when all has arrived.
+    #[inline]
+    pub(super) fn on_delivered(&mut self, told: &Delivered) {
         if told.acked == 0 {
-            return true;
+            return;
         }
         if self.send.wants_room && self.send.has_much_room(&self.options) {
             self.send.wants_room = false;
@@ -412,14 +377,10 @@ impl Connection {
         if self.send.queued_bytes() == 0 {
             self.raise(bits::SENT);
         }
-        if self.send.fin_sent && self.send.una == self.send.nxt {
-            self.on_fin_acknowledged(host);
-        }
-        true
     }
 
     #[inline]
-    fn on_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32, now: Instant) {
+    pub(super) fn on_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32, now: Instant) {
         let opened = self.send.update_window(seq, ack, window);
         if self.send.timer == TimerKind::Persist && self.send.timer_at != NEVER {
             // The peer answers its probes: it lives, however long it keeps the window closed (RFC 9293 section 3.8.6.1).
@@ -510,7 +471,7 @@ impl Connection {
                 Taken::InOrder => {
                     // With what was held behind it, and without what had come before; a FIN is no data.
                     let arrived = self.receive.nxt.since(before) - u32::from(self.receive.finished);
-                    self.on_in_order(arrived, had_holes, now, host);
+                    self.on_in_order(arrived, had_holes, now, host.counters());
                 }
                 Taken::OutOfOrder => {
                     host.counters().tcp_out_of_order += 1;

@@ -23,6 +23,7 @@ pub mod isn;
 mod output;
 mod path;
 pub mod ports;
+mod predicted;
 pub mod prr;
 mod receiver;
 mod recovery;

@@ -6,7 +6,7 @@
 use super::{host::Host, spares::Spares, types::TcpOptions};
 use crate::{
     buf::RxBuf,
-    time::{Duration, Instant},
+    time::Instant,
     wire::{seq::SeqNum, tcp::SackBlocks},
 };
 use smallvec::SmallVec;
@@ -16,6 +16,10 @@ use std::collections::VecDeque;
 const RUNS_MAX: usize = 32;
 /// Blocks that are reported, newest first (RFC 2018 section 4).
 const RECENT: usize = 4;
+
+/// How long a round trip is taken for at least, and where none was measured, in [`Receiver::tune`].
+const TUNE_NS_MIN: u64 = 100_000;
+const TUNE_NS_DEFAULT: u64 = 100_000_000;
 
 /// So many frames are never scarce: below, nobody computes what is.
 const FRAMES_FEW: u32 = 8;
@@ -152,7 +156,7 @@ impl Receiver {
             (seq, len) = (self.nxt, len - old);
         }
         let frames = buf.frame_count() as u32;
-        while self.frames + frames > self.frames_max(options, host) {
+        while self.frames + frames > self.frames_max(options, host.rx_frames_left()) {
             // What comes next in order goes before what only may be needed later.
             if seq != self.nxt || !self.forget_last_held(host) {
                 return Taken::NoRoom;
@@ -171,35 +175,28 @@ impl Receiver {
         self.hold(seq, len, buf, host)
     }
 
-    /// Takes the payload of the next segment, where nothing is out of order and no urgent byte is awaited.
-    ///
-    /// # Errors
-    /// Gives it back when frames are getting scarce: [`take`](Self::take) knows what to do.
-    #[inline]
-    pub(super) fn take_next(
-        &mut self,
-        buf: RxBuf,
-        len: u32,
-        options: &TcpOptions,
-        host: &mut impl Host,
-    ) -> Result<(), RxBuf> {
-        let frames = buf.frame_count() as u32;
-        if self.frames + frames > options.recv_frames_max.min(self.frames_max(options, host)) / 2 {
-            return Err(buf);
-        }
-        host.spares().received.equip(&mut self.queue);
-        host.charge_rx_frames(frames as i32);
-        self.frames += frames;
+    /// The next `len` bytes, in one frame, are within the window, and frames are not getting scarce.
+    #[inline(always)]
+    pub(super) fn has_room_for_next(&self, len: u32, options: &TcpOptions, rx_frames_left: u32) -> bool {
+        let frames_max = options.recv_frames_max.min(self.frames_max(options, rx_frames_left));
+        len <= self.window() && self.frames < frames_max / 2
+    }
+
+    /// Takes the payload of the next segment, for which there [is room](Self::has_room_for_next), where nothing is out of order and no urgent byte is awaited.
+    #[inline(always)]
+    pub(super) fn take_next(&mut self, buf: RxBuf, len: u32, spares: &mut Spares) {
+        spares.received.equip(&mut self.queue);
+        self.frames += 1;
         self.queued_bytes += len;
         self.nxt += len;
         self.segment_bytes = self.segment_bytes.max(len);
         self.queue.push_back(buf);
-        Ok(())
     }
 
     /// Most frames that may be held: as many as are left to others, so that a stream which nobody reads cannot take them all.
-    fn frames_max(&self, options: &TcpOptions, host: &impl Host) -> u32 {
-        let share = self.frames.saturating_add(host.rx_frames_left()) / 2;
+    #[inline]
+    fn frames_max(&self, options: &TcpOptions, rx_frames_left: u32) -> u32 {
+        let share = self.frames.saturating_add(rx_frames_left) / 2;
         share.min(options.recv_frames_max.saturating_mul(2))
     }
 
@@ -214,7 +211,7 @@ impl Receiver {
         self.queued_bytes += len;
         // Small segments hold whole frames: when frames get scarce, they are put together.
         if self.frames > FRAMES_FEW
-            && self.frames > options.recv_frames_max.min(self.frames_max(options, host)) / 2
+            && self.frames > options.recv_frames_max.min(self.frames_max(options, host.rx_frames_left())) / 2
             && !buf.is_chain()
             && let Some(last) = self.queue.pop_back()
         {
@@ -450,10 +447,11 @@ impl Receiver {
         self.queue.push_front(buf);
     }
 
-    /// Grows the receive buffer with what the application takes in a round trip, so that the window is never the limit.
-    pub(super) fn tune(&mut self, srtt: Option<Duration>, max: u32, now: Instant) {
-        let round = srtt.unwrap_or(Duration::from_millis(100)).max(Duration::from_micros(100));
-        if now.saturating_since(self.tune_since) < round {
+    /// Grows the receive buffer with what the application takes in a round trip (of `srtt_ns`, 0: not known), so that the window is never the limit.
+    #[inline]
+    pub(super) fn tune(&mut self, srtt_ns: u64, max: u32, now: Instant) {
+        let since_ns = now.nanos_since(self.tune_since);
+        if since_ns < TUNE_NS_MIN || since_ns < if srtt_ns == 0 { TUNE_NS_DEFAULT } else { srtt_ns } {
             return;
         }
         if self.taken_bytes >= self.limit / 2 && self.limit < max {
@@ -465,7 +463,8 @@ impl Receiver {
     /// How much the peer may send from `nxt` on, if it were told now.
     fn window_bytes(&self, options: &TcpOptions, host: &impl Host) -> u32 {
         let bytes = self.limit.saturating_sub(self.queued_bytes);
-        let frames = options.recv_frames_max.min(self.frames_max(options, host)).saturating_sub(self.frames);
+        let frames =
+            options.recv_frames_max.min(self.frames_max(options, host.rx_frames_left())).saturating_sub(self.frames);
         bytes.min(frames.saturating_mul(self.segment_bytes).saturating_add(self.held_bytes))
     }
 

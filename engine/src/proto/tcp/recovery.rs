@@ -2,9 +2,9 @@
 
 use super::{
     congestion::{Ack, CongestionControl},
-    host::Host,
     prr::Prr,
     sender::{Delivered, Marks, Phase, Segment, Sender, TimerKind},
+    spares::Spares,
     types::{LossDetection, NEVER},
 };
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
 /// RFC 5681 section 2 and RFC 6675 section 2: so many duplicates mean a loss.
 pub(super) const DUP_THRESHOLD: u32 = 3;
 /// RFC 8985 section 7.2: how long the peer may delay an acknowledgment.
-const PEER_DELAYED_ACK: Duration = Duration::from_millis(200);
+const PEER_DELAYED_ACK_NS: u64 = 200_000_000;
 /// Scheduling between the peer's acknowledgment and us takes that long on a busy machine: sooner is no sign of loss.
-const PROBE_WAIT_MIN: Duration = Duration::from_millis(2);
+const PROBE_WAIT_NS_MIN: u64 = 2_000_000;
 /// RFC 8985 section 6.2 step 4: recoveries after which a widened window shrinks again.
 const REORDER_PERSIST: u8 = 16;
 
@@ -59,9 +59,9 @@ impl Rack {
     }
 
     /// A segment has arrived (RFC 8985 section 6.2, steps 1 to 3).
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_delivered(&mut self, segment: &Segment, now: Instant) {
-        let rtt_ns = now.as_nanos().saturating_sub(segment.sent_at.as_nanos());
+        let rtt_ns = now.nanos_since(segment.sent_at);
         let resent = segment.marks.has(Marks::RESENT);
         let end = segment.end();
         if end.gt(self.fack) {
@@ -93,8 +93,8 @@ impl Rack {
 pub(super) struct AckInput<'a> {
     pub(super) ack: SeqNum,
     pub(super) sack: &'a SackBlocks,
-    /// The timestamp of ours that it echoes, and how long ago we sent that.
-    pub(super) echo: Option<(u32, Duration)>,
+    /// The timestamp of ours that it echoes, and how many milliseconds ago we sent that.
+    pub(super) echo: Option<(u32, u32)>,
     /// It is a duplicate as RFC 5681 section 2 defines it.
     pub(super) duplicate: bool,
     pub(super) detection: LossDetection,
@@ -107,28 +107,20 @@ pub(super) struct AckInput<'a> {
 
 impl Sender {
     /// All that an acceptable acknowledgment means for what is in flight.
-    pub(super) fn handle_ack(&mut self, ack: &AckInput<'_>, host: &mut impl Host) -> Delivered {
+    #[inline]
+    pub(super) fn handle_ack(&mut self, ack: &AckInput<'_>, counters: &mut Counters, spares: &mut Spares) -> Delivered {
         let now = ack.now;
         let in_flight_before = self.in_flight();
         let mut told = Delivered { dsack: self.reports_duplicate(ack), ..Delivered::default() };
         if ack.ack.gt(self.una) {
-            self.acknowledge(ack.ack, now, &mut told, host.spares());
+            self.acknowledge(ack.ack, now, &mut told, spares);
             self.waiting_since = now;
             self.timer_from(now);
         }
         if !ack.sack.is_empty() {
-            let usable = |&(start, end): &(SeqNum, SeqNum)| start.lt(end) && start.gt(self.una) && end.le(self.nxt);
-            let mut blocks = SackBlocks::EMPTY;
-            for (start, end) in ack.sack.iter().filter(usable) {
-                blocks.push(start, end);
-            }
-            for (start, end) in blocks.iter() {
-                self.selectively_acknowledge(start, end, now, &mut told);
-            }
-            self.remember_sacks(blocks.iter());
+            self.take_sacks(ack, &mut told);
         }
         self.take_rtt(ack, &told);
-        let counters = host.counters();
         if told.dsack {
             counters.tcp_dsacks_received += 1;
         }
@@ -155,12 +147,26 @@ impl Sender {
         told
     }
 
+    /// RFC 2018: the blocks.
+    fn take_sacks(&mut self, ack: &AckInput<'_>, told: &mut Delivered) {
+        let usable = |&(start, end): &(SeqNum, SeqNum)| start.lt(end) && start.gt(self.una) && end.le(self.nxt);
+        let mut blocks = SackBlocks::EMPTY;
+        for (start, end) in ack.sack.iter().filter(usable) {
+            blocks.push(start, end);
+        }
+        for (start, end) in blocks.iter() {
+            self.selectively_acknowledge(start, end, ack.now, told);
+        }
+        self.remember_sacks(blocks.iter());
+    }
+
     /// The handshake's round trip.
     pub(super) fn note_handshake(&mut self, rtt: Duration) {
         self.rtt.sample(rtt);
         self.rack.min_rtt_ns = rtt.as_nanos() as u64;
     }
 
+    #[inline]
     fn take_rtt(&mut self, ack: &AckInput<'_>, told: &Delivered) {
         // Karn's algorithm (RFC 6298 section 3) for whole acknowledgments: one that answers a retransmission may be late for all that it covers. If it
         // echoes the original, it is the original's own only from a peer that would have reported the duplicate (RFC 4015 section 3.2 wants that sample:
@@ -170,25 +176,23 @@ impl Sender {
             return;
         }
         if let Some(sent) = told.sent_last.filter(|_| !told.resent) {
-            let last = ack.now.saturating_since(sent);
-            self.rtt.sample(told.sent_first.map_or(last, |first| ack.now.saturating_since(first)));
+            let last_ns = ack.now.nanos_since(sent);
+            self.rtt.sample_ns(told.sent_first.map_or(last_ns, |first| ack.now.nanos_since(first)));
             // RFC 6298 section 5.7: a measurement ends the back-off.
             self.rtt.reset_back_off();
-            self.rack.min_rtt_ns = self.rack.min_rtt_ns.min(last.as_nanos() as u64);
             // The estimator's minimum forgets; before it has one, what was just seen is the least.
-            if let Some(min) = self.rtt.min_rtt() {
-                self.rack.min_rtt_ns = (min.as_nanos() as u64).min(last.as_nanos() as u64);
-            }
+            self.rack.min_rtt_ns = self.rtt.min_rtt_ns().unwrap_or(self.rack.min_rtt_ns).min(last_ns);
         } else if told.acked > 0
-            && let Some((_, rtt)) = ack.echo
+            && let Some((_, rtt_ms)) = ack.echo
         {
             // RFC 7323 section 4.1: a timestamp tells which transmission was answered.
-            self.rtt.sample(rtt);
+            self.rtt.sample(Duration::from_millis(u64::from(rtt_ms)));
             self.rtt.reset_back_off();
         }
     }
 
     /// RFC 2883 section 4: the first block lies below the acknowledgment, or within the second one.
+    #[inline]
     fn reports_duplicate(&self, ack: &AckInput<'_>) -> bool {
         let mut blocks = ack.sack.iter();
         let Some((start, end)) = blocks.next() else { return false };
@@ -199,6 +203,7 @@ impl Sender {
     }
 
     /// The loss was none: Eifel (RFC 3522, 4015), or every retransmission was reported as a duplicate.
+    #[inline]
     fn notice_needless(&mut self, ack: &AckInput<'_>, told: &Delivered, counters: &mut Counters) {
         let mut needless = false;
         if told.acked > 0
@@ -223,6 +228,7 @@ impl Sender {
     }
 
     /// RFC 8985 section 7.4.2.
+    #[inline]
     fn probe_answered(&mut self, ack: &AckInput<'_>, told: &Delivered) {
         let Some((end, resent)) = self.probe else { return };
         if ack.ack.lt(end) {
@@ -255,9 +261,17 @@ impl Sender {
 
     /// RFC 8985 section 6.2 step 5. Sets the reorder timer if a verdict has to wait.
     pub(super) fn detect_by_time(&mut self, now: Instant) {
+        let (xmit, end) = (self.rack.xmit, self.rack.end);
+        // Where nothing is amiss it ends here: the oldest segment in flight was sent after the last one that arrived.
+        let in_order = self
+            .segments
+            .front()
+            .is_none_or(|first| !first.marks.has(Marks::RESENT) && !sent_after(xmit, end, first.sent_at, first.end()));
+        if in_order && self.timer != TimerKind::Reorder {
+            return;
+        }
         let eager = !matches!(self.phase, Phase::Open) || self.sacked_segments >= DUP_THRESHOLD;
         let patience_ns = self.rack.rtt_ns + self.rack.reorder_window_ns(eager, self.rtt.srtt());
-        let (xmit, end) = (self.rack.xmit, self.rack.end);
         let mut check_at = NEVER;
         for at in 0..self.segments.len() {
             let segment = &self.segments[at];
@@ -435,30 +449,31 @@ impl Sender {
     }
 
     /// The retransmission timer starts over (RFC 6298 section 5.1 and 5.3): something was acknowledged, or is in flight where nothing was.
+    #[inline]
     pub(super) fn timer_from(&mut self, now: Instant) {
         self.rto_from = now;
         self.set_timer(now);
     }
 
     /// Sets the timer for what is in flight now (RFC 8985 section 7.2).
+    #[inline]
     pub(super) fn set_timer(&mut self, now: Instant) {
         if self.segments.is_empty() {
             (self.timer_at, self.timer) = (NEVER, TimerKind::Retransmit);
             return;
         }
-        let rto_at = self.rto_from + self.rtt.rto();
+        let rto_at = self.rto_from.plus_nanos(self.rtt.rto_ns());
         (self.timer_at, self.timer) = (rto_at, TimerKind::Retransmit);
+        let srtt_ns = self.rtt.srtt_ns();
         let may_probe = self.sack
             && matches!(self.phase, Phase::Open)
             && self.sacked_segments == 0
             && self.probe.is_none()
-            && self.rtt.backoffs() == 0;
-        if may_probe && let Some(srtt) = self.rtt.srtt() {
-            let mut wait = srtt * 2;
-            if self.segments.len() == 1 {
-                wait += PEER_DELAYED_ACK;
-            }
-            let probe_at = now + wait.max(PROBE_WAIT_MIN);
+            && self.rtt.backoffs() == 0
+            && srtt_ns > 0;
+        if may_probe {
+            let peers_delay_ns = if self.segments.len() == 1 { PEER_DELAYED_ACK_NS } else { 0 };
+            let probe_at = now.plus_nanos((srtt_ns * 2 + peers_delay_ns).max(PROBE_WAIT_NS_MIN));
             if probe_at < rto_at {
                 (self.timer_at, self.timer) = (probe_at, TimerKind::TailProbe);
             }

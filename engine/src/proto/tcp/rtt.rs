@@ -72,7 +72,18 @@ impl RttEstimator {
 
     /// Takes in a measured round trip. The back-off stays: an acknowledgement of new data ends it, see [`reset_back_off`](Self::reset_back_off).
     pub fn sample(&mut self, rtt: Duration) {
-        let rtt_us = micros(rtt).clamp(1, SAMPLE_US_MAX);
+        self.sample_us(micros(rtt));
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub fn sample_ns(&mut self, rtt_ns: u64) {
+        self.sample_us(u32::try_from(rtt_ns / 1000).unwrap_or(u32::MAX));
+    }
+
+    #[inline]
+    fn sample_us(&mut self, rtt_us: u32) {
+        let rtt_us = rtt_us.clamp(1, SAMPLE_US_MAX);
         if self.srtt_8_us == 0 {
             //= RFC 6298 2.2: SRTT <- R, RTTVAR <- R/2
             self.srtt_8_us = rtt_us * 8;
@@ -92,9 +103,15 @@ impl RttEstimator {
 
     /// The retransmission timeout, with back-off.
     pub fn rto(&self) -> Duration {
+        Duration::from_nanos(self.rto_ns())
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub fn rto_ns(&self) -> u64 {
         //= RFC 6298 5.5: RTO <- RTO * 2, as often as it timed out, up to the maximum
         let factor = 1u64 << self.backoffs.min(31);
-        Duration::from_micros((u64::from(self.base_rto_us()) * factor).min(u64::from(self.max_us)))
+        (u64::from(self.base_rto_us()) * factor).min(u64::from(self.max_us)) * 1000
     }
 
     /// The retransmission timeout as if nothing had timed out.
@@ -102,6 +119,7 @@ impl RttEstimator {
         Duration::from_micros(u64::from(self.base_rto_us()))
     }
 
+    #[inline]
     fn base_rto_us(&self) -> u32 {
         let rto_us = match self.srtt_8_us {
             0 => self.initial_us,
@@ -119,6 +137,7 @@ impl RttEstimator {
     /// New data was acknowledged, or the SYN.
     ///
     /// If the SYN had timed out and there is no sample for it, the timer starts from 3 s (RFC 6298 section 5.7): the initial one was too short.
+    #[inline]
     pub fn reset_back_off(&mut self) {
         if self.backoffs != 0 && self.srtt_8_us == 0 {
             self.initial_us = self.initial_us.max(AFTER_SYN_TIMEOUT_US);
@@ -127,6 +146,7 @@ impl RttEstimator {
     }
 
     /// How often the timer expired since new data was acknowledged.
+    #[inline]
     pub fn backoffs(&self) -> u32 {
         u32::from(self.backoffs)
     }
@@ -136,6 +156,12 @@ impl RttEstimator {
         (self.srtt_8_us != 0).then(|| Duration::from_micros(u64::from(self.srtt_8_us / 8)))
     }
 
+    /// The same in nanoseconds; 0: not known.
+    #[inline]
+    pub fn srtt_ns(&self) -> u64 {
+        u64::from(self.srtt_8_us / 8) * 1000
+    }
+
     /// The mean deviation of the round-trip time; zero without samples.
     pub fn rttvar(&self) -> Duration {
         Duration::from_micros(u64::from(self.rttvar_4_us / 4))
@@ -143,8 +169,14 @@ impl RttEstimator {
 
     /// The shortest of the last 8,192 to 16,384 samples (RFC 8985 section 6.2, step 1: a minimum over a window, as paths change).
     pub fn min_rtt(&self) -> Option<Duration> {
+        self.min_rtt_ns().map(Duration::from_nanos)
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub fn min_rtt_ns(&self) -> Option<u64> {
         let min_us = self.min_rtt_us[0].min(self.min_rtt_us[1]);
-        (min_us != u32::MAX).then(|| Duration::from_micros(u64::from(min_us)))
+        (min_us != u32::MAX).then(|| u64::from(min_us) * 1000)
     }
 }
 

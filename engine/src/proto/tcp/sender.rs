@@ -403,6 +403,7 @@ impl Sender {
     }
 
     /// Everything up to `ack` has arrived.
+    #[inline]
     pub(super) fn acknowledge(&mut self, ack: SeqNum, now: Instant, out: &mut Delivered, spares: &mut Spares) {
         out.acked = ack.since(self.una);
         self.una = ack;
@@ -567,6 +568,7 @@ impl Sender {
     }
 }
 
+#[inline(always)]
 fn note_times(segment: &Segment, out: &mut Delivered) {
     // Karn's algorithm (RFC 6298 section 3): what was sent twice says nothing about time.
     if segment.marks.has(Marks::RESENT) {

@@ -40,8 +40,13 @@ impl Host for Stack {
         &mut self.tcp.spares
     }
 
+    #[inline]
+    fn books(&mut self) -> (&mut Counters, &mut Spares) {
+        (&mut self.counters, &mut self.tcp.spares)
+    }
+
     fn rx_frames_left(&self) -> u32 {
-        self.tcp.rx_frames_max.saturating_sub(self.tcp.rx_frames)
+        self.tcp.rx_frames_left()
     }
 
     fn charge_rx_frames(&mut self, frames: i32) {

@@ -19,8 +19,9 @@ use crate::{
     wire::{
         checksum,
         ipv4::{self, protocol},
+        plain::{L4_AT, Plain},
         seq::SeqNum,
-        tcp::{self, Header, Options, Repr, Timestamps, flags},
+        tcp::{self, Header, Options, PlainHeader, Repr, Timestamps, flags},
     },
 };
 use std::{net::SocketAddrV4, rc::Rc};
@@ -32,7 +33,6 @@ const CE: u8 = 0b11;
 
 impl Stack {
     /// A TCP segment begins at `at` behind its IP header's length.
-    #[inline(always)]
     pub(in crate::stack) fn handle_tcp(&mut self, id: IfaceId, ip: &ipv4::Header, at: usize, mut packet: RxBuf) {
         let start = at;
         let at = at + ip.header_len;
@@ -62,7 +62,7 @@ impl Stack {
             local: SocketAddrV4::new(ip.dst, header.dst_port),
             remote: SocketAddrV4::new(ip.src, header.src_port),
         };
-        match self.tcp.demux.find_connected_again(ends.local, ends.remote).map(Entry::unpack) {
+        match self.tcp.demux.find_connected(ends.local, ends.remote).map(Entry::unpack) {
             Some(Entry::Connection(index)) => {
                 let payload_len = packet.total_len();
                 let reaction =
@@ -81,8 +81,55 @@ impl Stack {
         }
     }
 
-    /// Strips the headers, which begin at `at`, and looks at the checksum as the interface's policy says.
+    /// A segment in plain headers, if its connection expects it.
+    ///
+    /// # Errors
+    /// Gives back any other as it was.
     #[inline(always)]
+    pub(in crate::stack) fn handle_plain_tcp(
+        &mut self,
+        plain: &Plain,
+        policy: RxChecksum,
+        mut frame: RxBuf,
+    ) -> Result<(), RxBuf> {
+        let frame_bytes = frame.len() as u64;
+        let Some(segment) = frame.as_slice()[L4_AT..].get(..plain.l4_len) else { return Err(frame) };
+        let Some(header) = PlainHeader::parse(segment) else { return Err(frame) };
+        let payload = &segment[header.header_len..];
+        let payload_len = payload.len();
+        let found = self.tcp.demux.find_connected_again(plain.addresses, plain.ports).map(Entry::unpack);
+        let Some(Entry::Connection(index)) = found else { return Err(frame) };
+        let rx_frames_left = self.tcp.rx_frames_left();
+        let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return Err(frame) };
+        let Some(connection) = slot.connection.as_deref_mut() else { return Err(frame) };
+        if !connection.predicts(&header, payload_len as u32, rx_frames_left) {
+            return Err(frame);
+        }
+        let payload_sum = if policy == RxChecksum::Trust {
+            self.counters.checksums_not_verified += 1;
+            None
+        } else {
+            let payload_sum = checksum::sum(payload);
+            let total = plain.pseudo_header_total() + u64::from(header.sum(segment)) + u64::from(payload_sum);
+            if checksum::fold_fields(total) != 0xffff {
+                return Err(frame);
+            }
+            Some(payload_sum)
+        };
+        self.counters.rx_frames += 1;
+        self.counters.rx_bytes += frame_bytes;
+        self.counters.tcp_rx_segments += 1;
+        frame.narrow(L4_AT + header.header_len, payload_len);
+        if let Some(sum) = payload_sum {
+            frame.set_payload_sum(sum);
+        }
+        self.tcp.rx_frames += u32::from(payload_len > 0);
+        connection.handle_predicted(&header, frame, self.now, &mut self.counters, &mut self.tcp.spares);
+        slot.list(index, &mut self.events, &mut self.tcp.ready, &mut self.timers);
+        Ok(())
+    }
+
+    /// Strips the headers, which begin at `at`, and looks at the checksum as the interface's policy says.
     fn tcp_checksum_acceptable(
         &mut self,
         id: IfaceId,

@@ -13,7 +13,7 @@ pub(super) use ingress::IcmpError;
 use armed::Armed;
 use time_wait::{Waiting, later};
 
-use super::{BindError, Stack, StackEvent, TimerKey, demux::Demux};
+use super::{BindError, Stack, StackEvent, TimerKey, demux::Demux, wheel::Wheel};
 use crate::{
     proto::{
         rate::TokenBucket,
@@ -112,6 +112,36 @@ struct Slot {
     /// Of this connection and those before it.
     armed: Armed,
     connection: Option<Box<Connection>>,
+}
+
+impl Slot {
+    /// Lists the connection where it has to be, and sets its timer.
+    #[inline(always)]
+    fn list(
+        &mut self,
+        index: u32,
+        events: &mut VecDeque<StackEvent>,
+        ready: &mut VecDeque<u32>,
+        timers: &mut Wheel<TimerKey>,
+    ) {
+        let Some(connection) = &mut self.connection else { return };
+        if connection.has_events() && connection.listed & listed::EVENT == 0 {
+            connection.listed |= listed::EVENT;
+            events.push_back(StackEvent::Tcp(TcpHandle { index, generation: self.generation }));
+        }
+        // One that is to be asked what it has to send has its timer set afterwards.
+        if connection.listed & listed::READY == 0 {
+            if connection.wants_to_send() {
+                connection.listed |= listed::READY;
+                ready.push_back(index);
+            } else {
+                let at = connection.poll_timeout();
+                if self.armed.want(at) {
+                    timers.arm(at, TimerKey::Tcp(index));
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -237,6 +267,12 @@ impl TcpTable {
             resets: TokenBucket::new(config.resets_per_s, config.resets_per_s),
             options: Rc::new(config.options.clone()),
         }
+    }
+
+    /// Frames that received data may still take.
+    #[inline]
+    pub(super) fn rx_frames_left(&self) -> u32 {
+        self.rx_frames_max.saturating_sub(self.rx_frames)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -507,25 +543,8 @@ impl Stack {
     #[inline]
     fn settle(&mut self, index: u32) {
         let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return };
-        let generation = slot.generation;
-        let Some(connection) = &mut slot.connection else { return };
-        if connection.has_events() && connection.listed & listed::EVENT == 0 {
-            connection.listed |= listed::EVENT;
-            self.events.push_back(StackEvent::Tcp(TcpHandle { index, generation }));
-        }
-        // One that is to be asked what it has to send has its timer set afterwards.
-        if connection.listed & listed::READY == 0 {
-            if connection.wants_to_send() {
-                connection.listed |= listed::READY;
-                self.tcp.ready.push_back(index);
-            } else {
-                let at = connection.poll_timeout();
-                if slot.armed.want(at) {
-                    self.timers.arm(at, TimerKey::Tcp(index));
-                }
-            }
-        }
-        if connection.close_reason().is_some() {
+        slot.list(index, &mut self.events, &mut self.tcp.ready, &mut self.timers);
+        if slot.connection.as_ref().is_some_and(|connection| connection.close_reason().is_some()) {
             self.settle_end(index);
         }
     }

@@ -112,12 +112,12 @@ impl Cubic {
 
 impl CongestionControl for Cubic {
     fn on_ack(&mut self, ack: &Ack, window: &mut Window) {
-        let since_last = ack.now.saturating_since(self.last_ack);
+        let since_last_ns = ack.now.nanos_since(self.last_ack);
         self.last_ack = self.last_ack.max(ack.now);
         if !ack.cwnd_limited {
             //= RFC 9438 5.8: time in which the application is what limits does not count
             if let Some(epoch) = &mut self.epoch {
-                epoch.start = epoch.start + since_last;
+                epoch.start = epoch.start.plus_nanos(since_last_ns);
             }
             return;
         }

@@ -1,0 +1,84 @@
+//! Header prediction (V. Jacobson, 1990): the segments of which nearly all of an established connection's are.
+//!
+//! Such a segment is the next in order, its data (if it has any) fits the window and the frames that may be held, nothing is out of order, and what it
+//! acknowledges is new or what is known already. It then passes all tests of RFC 9293 section 3.10.7.4 and RFC 7323 section 5.3, so they need not be made
+//! one by one. Everything else is left to [`handle_segment`](Connection::handle_segment): other flags and options, SACK blocks, segments that are old, early or
+//! only duplicate an acknowledgment, ECN (each segment may change its state), an announced urgent byte, a connection that its application has closed
+//! or that is not established, one whose keep-alive probe is being answered, and data when frames get scarce.
+
+use super::{connection::Connection, receiver::Urgent, recovery::AckInput, spares::Spares, types::TcpState};
+use crate::{
+    buf::RxBuf,
+    telemetry::Counters,
+    time::Instant,
+    wire::{
+        seq::SeqNum,
+        tcp::{PlainHeader, SackBlocks},
+    },
+};
+
+impl Connection {
+    /// The segment, with so many bytes of payload in one frame, is one that [`handle_predicted`](Self::handle_predicted) may take. `rx_frames_left`:
+    /// frames that received data may still take, over all connections.
+    #[inline(always)]
+    pub fn predicts(&self, header: &PlainHeader, payload_len: u32, rx_frames_left: u32) -> bool {
+        let new_ack = header.ack.gt(self.send.una);
+        header.seq == self.receive.nxt
+            && self.state == TcpState::Established
+            && (new_ack || payload_len > 0 && header.ack == self.send.una)
+            && header.ack.le(self.send.nxt)
+            && (payload_len == 0 || self.receive.has_room_for_next(payload_len, &self.options, rx_frames_left))
+            && self.receive.is_in_order()
+            && self.receive.urgent == Urgent::None
+            && !self.ecn
+            && !self.detached
+            && self.keepalive_sent == 0
+            && match header.timestamps {
+                Some(ts) => self.timestamps && SeqNum(ts.value).ge(SeqNum(self.ts_recent)),
+                None => !self.timestamps,
+            }
+    }
+
+    /// What [`handle_segment`](Self::handle_segment) would do with a segment that is [predicted](Self::predicts). Frames that are held more than before are for
+    /// the caller to count: one, if there is payload.
+    #[inline(always)]
+    pub fn handle_predicted(
+        &mut self,
+        header: &PlainHeader,
+        payload: RxBuf,
+        now: Instant,
+        counters: &mut Counters,
+        spares: &mut Spares,
+    ) {
+        let len = payload.len() as u32;
+        self.heard_at = now;
+        let window = u32::from(header.window) << self.send.peer_scale;
+        self.on_window(header.seq, header.ack, window, now);
+        if header.ack != self.send.una || !self.send.segments.is_empty() {
+            let echo = header.timestamps.and_then(|ts| self.ms_since_timestamp(ts.echo, now).map(|ms| (ts.echo, ms)));
+            let input = AckInput {
+                ack: header.ack,
+                sack: &SackBlocks::EMPTY,
+                echo,
+                // It acknowledges something, or carries data.
+                duplicate: false,
+                detection: self.options.loss_detection,
+                congestion_echo: false,
+                cwnd_limited: self.send.cwnd_limited,
+                now,
+            };
+            let told = self.send.handle_ack(&input, counters, spares);
+            self.on_delivered(&told);
+        }
+        // RFC 7323 section 5.3 R3; that it is not older is known.
+        if let Some(ts) = header.timestamps
+            && header.seq.le(self.last_ack_sent)
+        {
+            (self.ts_recent, self.ts_recent_at) = (ts.value, now);
+        }
+        if len > 0 {
+            self.receive.take_next(payload, len, spares);
+            self.on_in_order(len, false, now, counters);
+        }
+    }
+}

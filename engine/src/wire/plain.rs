@@ -1,0 +1,130 @@
+//! The headers that nearly every packet has: untagged Ethernet and IPv4 without options, of a whole datagram. All fields lie at fixed places, so they are
+//! read and checked at once. A packet of any other kind, malformed ones among them, is left to the views of the single layers.
+
+use super::{be16, be32, checksum, ethernet, ipv4};
+
+/// Where the payload of IPv4 begins, in bytes.
+pub const L4_AT: usize = ethernet::HEADER_BYTES + ipv4::HEADER_BYTES;
+/// With what follows: a UDP header, or ports and sequence number of TCP.
+const HEAD_BYTES: usize = L4_AT + 8;
+/// Ethernet's type IPv4, then version 4 and a header of five words; the type of service is masked out.
+const IPV4_WITHOUT_OPTIONS: u32 = 0x0800_4500;
+/// Flag "more fragments" and the fragment's offset.
+const FRAGMENT_MASK: u16 = 0x3fff;
+
+/// What those headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Destination of the Ethernet frame.
+    pub dst_mac: [u8; 6],
+    /// Source and destination address, in the upper and the lower half.
+    pub addresses: u64,
+    /// Source and destination port, in the upper and the lower half, if the protocol has ports there.
+    pub ports: u32,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Length of the payload of IPv4, in bytes: at least 8, and no longer than what was received.
+    pub l4_len: usize,
+}
+
+impl Plain {
+    /// Reads and checks the headers; `None` if the frame has others, is too short for them, or the checksum is wrong.
+    #[inline(always)]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let head: &[u8; HEAD_BYTES] = frame.first_chunk()?;
+        let total_len = usize::from(be16(head, 16));
+        let usual = be32(head, 12) & 0xffff_ff00 == IPV4_WITHOUT_OPTIONS && be16(head, 20) & FRAGMENT_MASK == 0;
+        let fits =
+            total_len >= HEAD_BYTES - ethernet::HEADER_BYTES && ethernet::HEADER_BYTES + total_len <= frame.len();
+        if !usual || !fits {
+            return None;
+        }
+        let header: &[u8; ipv4::HEADER_BYTES] = head[ethernet::HEADER_BYTES..].first_chunk()?;
+        (checksum::sum_20(header) == 0xffff).then(|| Self {
+            dst_mac: [head[0], head[1], head[2], head[3], head[4], head[5]],
+            addresses: u64::from(be32(head, 26)) << 32 | u64::from(be32(head, 30)),
+            ports: be32(head, L4_AT),
+            protocol: head[23],
+            l4_len: total_len - ipv4::HEADER_BYTES,
+        })
+    }
+
+    /// The sum of the pseudo-header of UDP and TCP, not folded; see [`checksum::fold_fields`].
+    #[inline]
+    pub const fn pseudo_header_total(&self) -> u64 {
+        (self.addresses >> 32) + (self.addresses & 0xffff_ffff) + self.protocol as u64 + self.l4_len as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ethernet::ethertype;
+    use proptest::prelude::*;
+
+    fn frame(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 30, 0, 7, 0x40, 0, 64, 17, 0, 0];
+        frame.extend([10, 0, 0, 2, 10, 0, 0, 1, 0x30, 0x39, 0, 7, 0, 10, 0, 0, 0x5a, 0x5a]);
+        change(&mut frame);
+        let sum = !checksum::sum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn what_is_plain_and_what_is_not() {
+        let plain = Plain::parse(&frame(|_| ())).unwrap();
+        assert_eq!((plain.addresses, plain.ports), (0x0a00_0002_0a00_0001, 0x3039_0007));
+        assert_eq!((plain.protocol, plain.l4_len, plain.dst_mac), (17, 10, [2, 0, 0, 0, 0, 1]));
+        assert!(Plain::parse(&frame(|frame| frame.resize(60, 0))).is_some(), "padded");
+        assert!(Plain::parse(&frame(|frame| frame[15] = 0xb9)).is_some(), "type of service");
+        type Change = fn(&mut Vec<u8>);
+        let others: [(&str, Change); 8] = [
+            ("ARP", |frame| frame[13] = 6),
+            ("tagged", |frame| frame[12] = 0x81),
+            ("version 6", |frame| frame[14] = 0x65),
+            ("options", |frame| frame[14] = 0x46),
+            ("more fragments", |frame| frame[20] = 0x20),
+            ("a later fragment", |frame| frame[21] = 1),
+            ("longer than what came", |frame| frame[17] = 31),
+            ("no room for ports", |frame| frame[17] = 27),
+        ];
+        for (what, change) in others {
+            assert_eq!(Plain::parse(&frame(change)), None, "{what}");
+        }
+        let mut wrong = frame(|_| ());
+        wrong[24] ^= 1;
+        assert_eq!(Plain::parse(&wrong), None, "checksum");
+        let short = frame(|_| ());
+        (0..short.len()).for_each(|len| assert_eq!(Plain::parse(&short[..len]), None, "{len} bytes"));
+    }
+
+    proptest! {
+        /// It says what the layers' own views say, or nothing.
+        #[test]
+        fn agrees_with_the_layers(mut bytes in prop::collection::vec(any::<u8>(), 42..80), usual in any::<bool>()) {
+            if usual {
+                bytes[12..15].copy_from_slice(&[8, 0, 0x45]);
+                bytes[16] = 0;
+                bytes[17] %= 70;
+                bytes[20] &= 0x40;
+                bytes[21] = 0;
+                bytes[24..26].fill(0);
+                let sum = !checksum::sum(&bytes[14..34]);
+                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+            }
+            if let Some(plain) = Plain::parse(&bytes) {
+                let link = ethernet::Header::parse(&bytes).unwrap();
+                let ip = ipv4::Header::parse(&bytes[14..], bytes.len() - 14).unwrap();
+                prop_assert_eq!((link.dst.0, link.ethertype, link.vlan), (plain.dst_mac, ethertype::IPV4, None));
+                prop_assert_eq!((ip.header_len, ip.is_fragment(), ip.protocol), (20, false, plain.protocol));
+                prop_assert_eq!(u64::from(ip.src.to_bits()) << 32 | u64::from(ip.dst.to_bits()), plain.addresses);
+                prop_assert_eq!(ip.payload_len(), plain.l4_len);
+                let pseudo = checksum::pseudo_header(ip.src, ip.dst, ip.protocol, plain.l4_len as u16);
+                prop_assert_eq!(checksum::fold_fields(plain.pseudo_header_total()), pseudo);
+            } else if usual && bytes.len() >= 14 + usize::from(bytes[17]) && bytes[17] >= 28 {
+                prop_assert!(false, "not taken for plain: {bytes:?}");
+            }
+        }
+    }
+}
