@@ -301,11 +301,19 @@ impl RxBuf {
         self.0.truncate(n);
     }
 
-    /// Keeps only `n` bytes of the first piece, from `from` on.
+    /// Keeps only `n` bytes of the first piece, from `from` on, of which `sum` is the [sum](Self::payload_sum), if it is known and there are no other pieces.
     #[inline(always)]
-    pub fn narrow(&mut self, from: usize, n: usize) {
-        self.0.truncate(from.saturating_add(n));
-        self.0.advance(from);
+    pub fn narrow(&mut self, from: usize, n: usize, sum: Option<u16>) {
+        let raw = &mut *self.0;
+        if from + n <= raw.len as usize
+            && let Ok(start) = u16::try_from(raw.start as usize + from)
+        {
+            (raw.start, raw.len) = (start, n as u32);
+        } else {
+            raw.truncate(from + n);
+            raw.advance(from);
+        }
+        raw.sum = sum.map_or(0, |sum| SUM_KNOWN | u32::from(sum));
     }
 
     /// Keeps only the first `n` bytes over all pieces; the pieces behind go back to the pool.

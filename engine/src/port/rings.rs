@@ -120,36 +120,23 @@ impl Rings {
             return 0;
         }
         let before = out.len();
+        let mut rx_bytes = 0;
+        // No packet is half received.
+        let mut between = self.partial.is_none() && !self.skip_rest;
         for desc in batch.iter() {
             let more = desc.options & PKT_CONTD != 0;
-            let Ok(piece) = self.pool.adopt_rx(desc.addr, desc.len) else {
-                self.stats.rx_bad_descriptors += 1;
-                self.partial = None;
-                self.skip_rest = more;
-                continue;
-            };
-            self.stats.rx_bytes += u64::from(desc.len);
-            if !more && self.partial.is_none() && !self.skip_rest {
-                out.push(piece);
-                continue;
-            }
-            if self.skip_rest {
-                self.skip_rest = more;
-                continue;
-            }
-            let packet = match self.partial.take() {
-                None => piece,
-                Some(mut head) => match head.append(piece) {
-                    Ok(()) => head,
-                    Err(_) => continue,
-                },
-            };
-            if more {
-                self.partial = Some(packet);
-            } else {
-                out.push(packet);
+            let piece = self.pool.adopt_rx(desc.addr, desc.len);
+            rx_bytes += if piece.is_ok() { u64::from(desc.len) } else { 0 };
+            match piece {
+                Ok(piece) if between && !more => out.push(piece),
+                piece => {
+                    self.stats.rx_bad_descriptors += u64::from(piece.is_err());
+                    out.extend(join(&mut self.partial, &mut self.skip_rest, piece.ok(), more));
+                    between = self.partial.is_none() && !self.skip_rest;
+                }
             }
         }
+        self.stats.rx_bytes += rx_bytes;
         batch.release();
         self.stats.rx_packets += (out.len() - before) as u64;
         out.len() - before
@@ -196,4 +183,29 @@ impl Rings {
         self.in_flight = 0;
         self.pool.reclaim_from_kernel()
     }
+}
+
+/// Puts the next piece (none: its descriptor was bad) behind those that came before; the packet, if that was its last. A packet that lost a piece is dropped.
+#[inline(never)]
+fn join(partial: &mut Option<RxBuf>, skip_rest: &mut bool, piece: Option<RxBuf>, more: bool) -> Option<RxBuf> {
+    let Some(piece) = piece else {
+        (*partial, *skip_rest) = (None, more);
+        return None;
+    };
+    if *skip_rest {
+        *skip_rest = more;
+        return None;
+    }
+    let packet = match partial.take() {
+        None => piece,
+        Some(mut head) => {
+            head.append(piece).ok()?;
+            head
+        }
+    };
+    if !more {
+        return Some(packet);
+    }
+    *partial = Some(packet);
+    None
 }

@@ -97,7 +97,7 @@ pub struct Interface {
     pub(super) egress: TxQueue,
     pub(super) neighbours: Neighbours<Parked>,
     pub(super) announcements_left: u8,
-    /// Source and destination address (in the upper and the lower half) of the last plain packet that had right ones; none when they may have become wrong.
+    /// Source and destination address (in the upper and the lower half) of the last plain packet that it took; none since something here has changed.
     pub(super) last_addresses: Option<u64>,
     /// When it last defended an address (RFC 5227 section 2.4).
     pub(super) defended_at: Option<crate::time::Instant>,

@@ -316,7 +316,7 @@ impl Stack {
     /// An interface to change.
     pub fn interface_mut(&mut self, id: IfaceId) -> Option<&mut Interface> {
         let iface = self.ifaces.get_mut(usize::from(id.0))?;
-        // Its addresses may change.
+        // What it takes may change.
         iface.last_addresses = None;
         Some(iface)
     }

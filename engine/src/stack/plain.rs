@@ -19,25 +19,25 @@ use crate::{
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 impl Interface {
-    /// A plain packet may be for this host, as far as it is up to the frame and the addresses.
+    /// It takes plain packets with these source and destination addresses, in the upper and the lower half. Packets come in trains, so a yes is remembered.
     #[inline(always)]
-    fn takes(&mut self, plain: &Plain) -> bool {
-        let usual = self.up && self.vlan.is_none() && self.neighbour_source == NeighbourSource::Arp;
-        usual
-            && plain.dst_mac == self.mac.0
-            && (self.last_addresses == Some(plain.addresses) || self.has_right_addresses(plain))
+    fn takes(&mut self, addresses: u64) -> bool {
+        self.last_addresses == Some(addresses) || self.takes_now(addresses)
     }
 
-    /// Remembers the answer if it is yes: packets come in trains.
-    fn has_right_addresses(&mut self, plain: &Plain) -> bool {
-        let (src, dst) =
-            (Ipv4Addr::from_bits((plain.addresses >> 32) as u32), Ipv4Addr::from_bits(plain.addresses as u32));
-        let right =
-            self.has_address(dst) && acceptable_source(src) && !self.has_address(src) && !self.is_broadcast(src);
-        if right {
-            self.last_addresses = Some(plain.addresses);
+    fn takes_now(&mut self, addresses: u64) -> bool {
+        let (src, dst) = (Ipv4Addr::from_bits((addresses >> 32) as u32), Ipv4Addr::from_bits(addresses as u32));
+        let takes = self.up
+            && self.vlan.is_none()
+            && self.neighbour_source == NeighbourSource::Arp
+            && self.has_address(dst)
+            && acceptable_source(src)
+            && !self.has_address(src)
+            && !self.is_broadcast(src);
+        if takes {
+            self.last_addresses = Some(addresses);
         }
-        right
+        takes
     }
 }
 
@@ -49,8 +49,8 @@ impl Stack {
     #[inline(always)]
     pub(super) fn handle_plain(&mut self, id: IfaceId, frame: RxBuf) -> Result<(), RxBuf> {
         let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return Err(frame) };
-        let Some(plain) = Plain::parse(frame.as_slice()) else { return Err(frame) };
-        if frame.is_chain() || !iface.takes(&plain) {
+        let Some(plain) = Plain::parse(frame.as_slice(), &iface.mac) else { return Err(frame) };
+        if frame.is_chain() || !iface.takes(plain.addresses) {
             return Err(frame);
         }
         let policy = iface.rx_checksum;
@@ -61,15 +61,20 @@ impl Stack {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn handle_plain_udp(&mut self, plain: &Plain, policy: RxChecksum, mut frame: RxBuf) -> Result<(), RxBuf> {
         let frame_bytes = frame.len() as u64;
-        let Some((header, rest)) = frame.as_slice()[L4_AT..].split_first_chunk() else { return Err(frame) };
-        let header = udp::Header::of(header);
+        let Some((&[len_high, len_low, sum_high, sum_low], rest)) = frame.as_slice()[L4_AT + 4..].split_first_chunk()
+        else {
+            return Err(frame);
+        };
+        let (len, sum) = (u16::from_be_bytes([len_high, len_low]), u16::from_be_bytes([sum_high, sum_low]));
         let payload_bytes = plain.l4_len - udp::HEADER_BYTES;
-        let Some(payload) = rest.get(..payload_bytes).filter(|_| header.len == plain.l4_len) else { return Err(frame) };
+        let Some(payload) = rest.get(..payload_bytes).filter(|_| usize::from(len) == plain.l4_len) else {
+            return Err(frame);
+        };
         let Some((index, slot)) = self.udp.find_again(plain.addresses, plain.ports) else { return Err(frame) };
-        let payload_sum = if header.checksum == 0 {
+        let payload_sum = if sum == 0 {
             self.counters.checksums_absent += 1;
             None
         } else if policy == RxChecksum::Trust {
@@ -77,19 +82,16 @@ impl Stack {
             None
         } else {
             let payload_sum = checksum::sum(payload);
-            let total = plain.pseudo_header_total() + u64::from(header.sum()) + u64::from(payload_sum);
-            if checksum::fold_fields(total) != 0xffff {
+            let header_total = u64::from(plain.ports) + u64::from(len) + u64::from(sum);
+            if checksum::fold_fields(plain.pseudo_header_total() + header_total + u64::from(payload_sum)) != 0xffff {
                 return Err(frame);
             }
             Some(payload_sum)
         };
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += frame_bytes;
-        frame.narrow(L4_AT + udp::HEADER_BYTES, payload_bytes);
-        if let Some(sum) = payload_sum {
-            frame.set_payload_sum(sum);
-        }
-        let from = SocketAddrV4::new(Ipv4Addr::from_bits((plain.addresses >> 32) as u32), header.src_port);
+        frame.narrow(L4_AT + udp::HEADER_BYTES, payload_bytes, payload_sum);
+        let from = SocketAddrV4::new(Ipv4Addr::from_bits((plain.addresses >> 32) as u32), (plain.ports >> 16) as u16);
         let to = Ipv4Addr::from_bits(plain.addresses as u32);
         if slot.take(index, Datagram { buf: frame, from, to }, &mut self.events) {
             self.counters.udp_rx_datagrams += 1;

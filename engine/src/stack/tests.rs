@@ -4,6 +4,7 @@ mod neighbours;
 mod raw;
 mod shared;
 mod strays;
+mod twins;
 
 use super::*;
 use crate::{

@@ -64,9 +64,12 @@ pub fn sum_20(header: &[u8; 20]) -> u16 {
 /// The folded sum of a header of `N` bytes, a multiple of 4.
 #[inline(always)]
 pub fn sum_header<const N: usize>(header: &[u8; N]) -> u16 {
-    const { assert!(N % 4 == 0) };
-    let words = header.chunks_exact(4).map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]])));
-    u16::from_be(fold(words.sum()))
+    const { assert!(N.is_multiple_of(4)) };
+    let mut total = 0;
+    for word in header.as_chunks::<4>().0 {
+        total += u64::from(u32::from_ne_bytes(*word));
+    }
+    u16::from_be(fold(total))
 }
 
 /// Folds a sum of words in host order, such as header fields added up.

@@ -1,7 +1,7 @@
 //! The headers that nearly every packet has: untagged Ethernet and IPv4 without options, of a whole datagram. All fields lie at fixed places, so they are
 //! read and checked at once. A packet of any other kind, malformed ones among them, is left to the views of the single layers.
 
-use super::{be16, be32, checksum, ethernet, ipv4};
+use super::{MacAddr, be16, be32, checksum, ethernet, ipv4};
 
 /// Where the payload of IPv4 begins, in bytes.
 pub const L4_AT: usize = ethernet::HEADER_BYTES + ipv4::HEADER_BYTES;
@@ -15,8 +15,6 @@ const FRAGMENT_MASK: u16 = 0x3fff;
 /// What those headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plain {
-    /// Destination of the Ethernet frame.
-    pub dst_mac: [u8; 6],
     /// Source and destination address, in the upper and the lower half.
     pub addresses: u64,
     /// Source and destination port, in the upper and the lower half, if the protocol has ports there.
@@ -28,12 +26,15 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Reads and checks the headers; `None` if the frame has others, is too short for them, or the checksum is wrong.
+    /// Reads and checks the headers of a frame to `to`; `None` if it is to another, has other headers, is too short for them, or the checksum is wrong.
     #[inline(always)]
-    pub fn parse(frame: &[u8]) -> Option<Self> {
+    pub fn parse(frame: &[u8], to: &MacAddr) -> Option<Self> {
         let head: &[u8; HEAD_BYTES] = frame.first_chunk()?;
         let total_len = usize::from(be16(head, 16));
-        let usual = be32(head, 12) & 0xffff_ff00 == IPV4_WITHOUT_OPTIONS && be16(head, 20) & FRAGMENT_MASK == 0;
+        let usual = be32(head, 0) == be32(&to.0, 0)
+            && be16(head, 4) == be16(&to.0, 4)
+            && be32(head, 12) & 0xffff_ff00 == IPV4_WITHOUT_OPTIONS
+            && be16(head, 20) & FRAGMENT_MASK == 0;
         let fits =
             total_len >= HEAD_BYTES - ethernet::HEADER_BYTES && ethernet::HEADER_BYTES + total_len <= frame.len();
         if !usual || !fits {
@@ -41,7 +42,6 @@ impl Plain {
         }
         let header: &[u8; ipv4::HEADER_BYTES] = head[ethernet::HEADER_BYTES..].first_chunk()?;
         (checksum::sum_20(header) == 0xffff).then(|| Self {
-            dst_mac: [head[0], head[1], head[2], head[3], head[4], head[5]],
             addresses: u64::from(be32(head, 26)) << 32 | u64::from(be32(head, 30)),
             ports: be32(head, L4_AT),
             protocol: head[23],
@@ -62,6 +62,8 @@ mod tests {
     use crate::wire::ethernet::ethertype;
     use proptest::prelude::*;
 
+    const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
     fn frame(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 30, 0, 7, 0x40, 0, 64, 17, 0, 0];
         frame.extend([10, 0, 0, 2, 10, 0, 0, 1, 0x30, 0x39, 0, 7, 0, 10, 0, 0, 0x5a, 0x5a]);
@@ -73,13 +75,14 @@ mod tests {
 
     #[test]
     fn what_is_plain_and_what_is_not() {
-        let plain = Plain::parse(&frame(|_| ())).unwrap();
+        let plain = Plain::parse(&frame(|_| ()), &US).unwrap();
         assert_eq!((plain.addresses, plain.ports), (0x0a00_0002_0a00_0001, 0x3039_0007));
-        assert_eq!((plain.protocol, plain.l4_len, plain.dst_mac), (17, 10, [2, 0, 0, 0, 0, 1]));
-        assert!(Plain::parse(&frame(|frame| frame.resize(60, 0))).is_some(), "padded");
-        assert!(Plain::parse(&frame(|frame| frame[15] = 0xb9)).is_some(), "type of service");
+        assert_eq!((plain.protocol, plain.l4_len), (17, 10));
+        assert!(Plain::parse(&frame(|frame| frame.resize(60, 0)), &US).is_some(), "padded");
+        assert!(Plain::parse(&frame(|frame| frame[15] = 0xb9), &US).is_some(), "type of service");
         type Change = fn(&mut Vec<u8>);
-        let others: [(&str, Change); 8] = [
+        let others: [(&str, Change); 9] = [
+            ("for somebody else", |frame| frame[5] = 2),
             ("ARP", |frame| frame[13] = 6),
             ("tagged", |frame| frame[12] = 0x81),
             ("version 6", |frame| frame[14] = 0x65),
@@ -90,13 +93,13 @@ mod tests {
             ("no room for ports", |frame| frame[17] = 27),
         ];
         for (what, change) in others {
-            assert_eq!(Plain::parse(&frame(change)), None, "{what}");
+            assert_eq!(Plain::parse(&frame(change), &US), None, "{what}");
         }
         let mut wrong = frame(|_| ());
         wrong[24] ^= 1;
-        assert_eq!(Plain::parse(&wrong), None, "checksum");
+        assert_eq!(Plain::parse(&wrong, &US), None, "checksum");
         let short = frame(|_| ());
-        (0..short.len()).for_each(|len| assert_eq!(Plain::parse(&short[..len]), None, "{len} bytes"));
+        (0..short.len()).for_each(|len| assert_eq!(Plain::parse(&short[..len], &US), None, "{len} bytes"));
     }
 
     proptest! {
@@ -104,6 +107,7 @@ mod tests {
         #[test]
         fn agrees_with_the_layers(mut bytes in prop::collection::vec(any::<u8>(), 42..80), usual in any::<bool>()) {
             if usual {
+                bytes[..6].copy_from_slice(&US.0);
                 bytes[12..15].copy_from_slice(&[8, 0, 0x45]);
                 bytes[16] = 0;
                 bytes[17] %= 70;
@@ -113,10 +117,10 @@ mod tests {
                 let sum = !checksum::sum(&bytes[14..34]);
                 bytes[24..26].copy_from_slice(&sum.to_be_bytes());
             }
-            if let Some(plain) = Plain::parse(&bytes) {
+            if let Some(plain) = Plain::parse(&bytes, &US) {
                 let link = ethernet::Header::parse(&bytes).unwrap();
                 let ip = ipv4::Header::parse(&bytes[14..], bytes.len() - 14).unwrap();
-                prop_assert_eq!((link.dst.0, link.ethertype, link.vlan), (plain.dst_mac, ethertype::IPV4, None));
+                prop_assert_eq!((link.dst, link.ethertype, link.vlan), (US, ethertype::IPV4, None));
                 prop_assert_eq!((ip.header_len, ip.is_fragment(), ip.protocol), (20, false, plain.protocol));
                 prop_assert_eq!(u64::from(ip.src.to_bits()) << 32 | u64::from(ip.dst.to_bits()), plain.addresses);
                 prop_assert_eq!(ip.payload_len(), plain.l4_len);

@@ -138,7 +138,7 @@ impl PlainHeader {
     }
 
     /// The folded sum of the header that this was read from, checksum field included.
-    #[inline]
+    #[inline(always)]
     pub fn sum(&self, segment: &[u8]) -> u16 {
         if self.header_len == TIMESTAMPS_HEADER_BYTES
             && let Some(head) = segment.first_chunk::<TIMESTAMPS_HEADER_BYTES>()

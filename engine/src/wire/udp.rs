@@ -24,14 +24,14 @@ impl Header {
     /// Reads a header from the start of `datagram`, which has `received` bytes over all pieces; `None` if a length is wrong.
     #[inline]
     pub fn parse(datagram: &[u8], received: usize) -> Option<Self> {
-        let header = Self::of(datagram.first_chunk()?);
-        (header.len >= HEADER_BYTES && header.len <= received).then_some(header)
-    }
-
-    /// Reads a header whose length nobody has looked at yet.
-    #[inline]
-    pub const fn of(head: &[u8; HEADER_BYTES]) -> Self {
-        Self { src_port: be16(head, 0), dst_port: be16(head, 2), len: be16(head, 4) as usize, checksum: be16(head, 6) }
+        let head: &[u8; HEADER_BYTES] = datagram.first_chunk()?;
+        let len = usize::from(be16(head, 4));
+        (len >= HEADER_BYTES && len <= received).then(|| Self {
+            src_port: be16(head, 0),
+            dst_port: be16(head, 2),
+            len,
+            checksum: be16(head, 6),
+        })
     }
 
     /// The one's-complement sum of the header with its checksum field.

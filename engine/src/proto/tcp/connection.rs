@@ -401,7 +401,7 @@ impl Connection {
     }
 
     /// The oldest bytes that came, if some did, and how many frames they hold: for a host that keeps the count itself.
-    #[inline]
+    #[inline(always)]
     pub fn take_received(&mut self, spares: &mut Spares, now: Instant) -> Option<(RxBuf, u32)> {
         let taken = self.receive.pop(spares)?;
         self.receive.tune(self.send.rtt.srtt_ns(), self.options.recv_queue_bytes_max, now);
@@ -583,6 +583,7 @@ impl Connection {
     }
 
     /// Something may have to be sent: the window for the peer, data, an acknowledgment.
+    #[inline(always)]
     pub fn wants_to_send(&self) -> bool {
         self.ack_now
             || self.window_due
@@ -614,6 +615,7 @@ impl Connection {
     }
 
     /// When [`handle_timer`](Self::handle_timer) has something to do.
+    #[inline]
     pub fn poll_timeout(&self) -> Instant {
         let mut at = self.send.timer_at.min(self.ack_at).min(self.keepalive_at).min(self.close_at);
         if self.send.pace_at > Instant::ZERO {

@@ -5,7 +5,7 @@ use super::{
     host::Host,
     receiver::{Taken, Urgent, trim_back},
     recovery::AckInput,
-    sender::{Delivered, TimerKind},
+    sender::TimerKind,
     types::{CloseReason, Ecn, NEVER, TcpState},
 };
 use crate::{
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// In-order data has come: the application hears, and the peer soon.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_in_order(&mut self, len: u32, filled_hole: bool, now: Instant, counters: &mut Counters) {
         counters.tcp_rx_payload_bytes += u64::from(len);
         self.raise(bits::READABLE);
@@ -357,19 +357,19 @@ impl Connection {
         self.on_window(seq, ack, window, now);
         let (counters, spares) = host.books();
         let told = self.send.handle_ack(&input, counters, spares);
-        self.on_delivered(&told);
-        if told.acked > 0 && self.send.fin_sent && self.send.una == self.send.nxt {
+        if told.acked == 0 {
+            return true;
+        }
+        self.on_acknowledged();
+        if self.send.fin_sent && self.send.una == self.send.nxt {
             self.on_fin_acknowledged(host);
         }
         true
     }
 
-    /// Something was acknowledged, or not: the application hears of room, and when all has arrived.
-    #[inline]
-    pub(super) fn on_delivered(&mut self, told: &Delivered) {
-        if told.acked == 0 {
-            return;
-        }
+    /// Something was acknowledged: the application hears of room, and when all has arrived.
+    #[inline(always)]
+    pub(super) fn on_acknowledged(&mut self) {
         if self.send.wants_room && self.send.has_much_room(&self.options) {
             self.send.wants_room = false;
             self.raise(bits::WRITABLE);
@@ -379,7 +379,7 @@ impl Connection {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32, now: Instant) {
         let opened = self.send.update_window(seq, ack, window);
         if self.send.timer == TimerKind::Persist && self.send.timer_at != NEVER {

@@ -444,6 +444,7 @@ impl Connection {
         }
         segment.sent_at = now;
         segment.marks.set(Marks::RESENT);
+        self.send.resent_end = self.send.resent_end.max(segment.end());
         if segment.marks.has(Marks::LOST) {
             segment.marks.clear(Marks::LOST);
             self.send.lost_bytes -= len;

@@ -22,11 +22,11 @@ impl Connection {
     /// frames that received data may still take, over all connections.
     #[inline(always)]
     pub fn predicts(&self, header: &PlainHeader, payload_len: u32, rx_frames_left: u32) -> bool {
-        let new_ack = header.ack.gt(self.send.una);
+        let acked = header.ack.since(self.send.una);
         header.seq == self.receive.nxt
             && self.state == TcpState::Established
-            && (new_ack || payload_len > 0 && header.ack == self.send.una)
-            && header.ack.le(self.send.nxt)
+            && acked <= self.send.nxt.since(self.send.una)
+            && (acked > 0 || payload_len > 0)
             && (payload_len == 0 || self.receive.has_room_for_next(payload_len, &self.options, rx_frames_left))
             && self.receive.is_in_order()
             && self.receive.urgent == Urgent::None
@@ -41,7 +41,7 @@ impl Connection {
 
     /// What [`handle_segment`](Self::handle_segment) would do with a segment that is [predicted](Self::predicts). Frames that are held more than before are for
     /// the caller to count: one, if there is payload.
-    #[inline(always)]
+    #[inline(never)]
     pub fn handle_predicted(
         &mut self,
         header: &PlainHeader,
@@ -55,20 +55,14 @@ impl Connection {
         let window = u32::from(header.window) << self.send.peer_scale;
         self.on_window(header.seq, header.ack, window, now);
         if header.ack != self.send.una || !self.send.segments.is_empty() {
-            let echo = header.timestamps.and_then(|ts| self.ms_since_timestamp(ts.echo, now).map(|ms| (ts.echo, ms)));
-            let input = AckInput {
-                ack: header.ack,
-                sack: &SackBlocks::EMPTY,
-                echo,
-                // It acknowledges something, or carries data.
-                duplicate: false,
-                detection: self.options.loss_detection,
-                congestion_echo: false,
-                cwnd_limited: self.send.cwnd_limited,
-                now,
-            };
-            let told = self.send.handle_ack(&input, counters, spares);
-            self.on_delivered(&told);
+            if self.send.is_calm(header.ack) {
+                if header.ack != self.send.una {
+                    self.send.handle_calm_ack(header.ack, now, spares);
+                    self.on_acknowledged();
+                }
+            } else {
+                self.handle_ack_in_distress(header, now, counters, spares);
+            }
         }
         // RFC 7323 section 5.3 R3; that it is not older is known.
         if let Some(ts) = header.timestamps
@@ -79,6 +73,32 @@ impl Connection {
         if len > 0 {
             self.receive.take_next(payload, len, spares);
             self.on_in_order(len, false, now, counters);
+        }
+    }
+
+    /// An acknowledgment for a sender that has losses to find or to repair.
+    #[inline(never)]
+    fn handle_ack_in_distress(
+        &mut self,
+        header: &PlainHeader,
+        now: Instant,
+        counters: &mut Counters,
+        spares: &mut Spares,
+    ) {
+        let echo = header.timestamps.and_then(|ts| self.ms_since_timestamp(ts.echo, now).map(|ms| (ts.echo, ms)));
+        let input = AckInput {
+            ack: header.ack,
+            sack: &SackBlocks::EMPTY,
+            echo,
+            // It acknowledges something, or carries data.
+            duplicate: false,
+            detection: self.options.loss_detection,
+            congestion_echo: false,
+            cwnd_limited: self.send.cwnd_limited,
+            now,
+        };
+        if self.send.handle_ack(&input, counters, spares).acked > 0 {
+            self.on_acknowledged();
         }
     }
 }

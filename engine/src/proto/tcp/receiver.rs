@@ -424,7 +424,7 @@ impl Receiver {
     }
 
     /// The oldest bytes, for the application, and how many frames they hold.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&mut self, spares: &mut Spares) -> Option<(RxBuf, u32)> {
         let buf = self.queue.pop_front()?;
         let (frames, bytes) = (buf.frame_count() as u32, buf.total_len() as u32);

@@ -3,7 +3,7 @@
 use super::{
     congestion::{Ack, CongestionControl},
     prr::Prr,
-    sender::{Delivered, Marks, Phase, Segment, Sender, TimerKind},
+    sender::{Delivered, Marks, Payload, Phase, Segment, Sender, TimerKind},
     spares::Spares,
     types::{LossDetection, NEVER},
 };
@@ -147,6 +147,67 @@ impl Sender {
         told
     }
 
+    /// Nothing is lost, sent again, reported by SACK or in doubt, and an acknowledgment of all up to `ack` (without blocks, and not a duplicate) is for whole
+    /// segments in the order in which they were sent. [`handle_ack`](Self::handle_ack) then comes down to [`handle_calm_ack`](Self::handle_calm_ack), or to nothing
+    /// if `ack` is not new.
+    #[inline(always)]
+    pub(super) fn is_calm(&self, ack: SeqNum) -> bool {
+        let Some(first) = self.segments.front() else { return false };
+        self.lost_bytes | self.sacked_segments | self.dup_acks == 0
+            && matches!(self.phase, Phase::Open)
+            && self.timer != TimerKind::Reorder
+            && self.probe.is_none()
+            && self.eifel.is_none()
+            && self.shared.is_empty()
+            && self.resent_end.le(self.una)
+            && self.rack.dsack_round.is_none()
+            && self.rack.fack.le(self.una)
+            && self.rack.xmit <= first.sent_at
+            && (ack == self.una || first.end().le(ack))
+    }
+
+    /// What [`handle_ack`](Self::handle_ack) does with a new acknowledgment while everything [is calm](Self::is_calm).
+    #[inline(always)]
+    pub(super) fn handle_calm_ack(&mut self, ack: SeqNum, now: Instant, spares: &mut Spares) {
+        let in_flight_before = self.nxt.since(self.una);
+        let acked = ack.since(self.una);
+        (self.una, self.resent_end) = (ack, ack);
+        let (mut first_sent_at, mut last) = (None, (now, ack));
+        while let Some(segment) = self.segments.front()
+            && segment.end().le(ack)
+        {
+            last = (segment.sent_at, segment.end());
+            first_sent_at.get_or_insert(segment.sent_at);
+            if let Some(Segment { payload, .. }) = self.segments.pop_front() {
+                match payload {
+                    Payload::Kept(kept) => drop(kept),
+                    other => drop(other),
+                }
+            }
+        }
+        let (last_sent_at, last_end) = last;
+        if self.segments.front().is_some_and(|first| first.seq.lt(ack)) {
+            self.acknowledge_partly(ack, &mut Delivered::default());
+        }
+        spares.segments.strip(&mut self.segments);
+        self.rack.fack = last_end;
+        if sent_after(last_sent_at, last_end, self.rack.xmit, self.rack.end) {
+            (self.rack.xmit, self.rack.end) = (last_sent_at, last_end);
+            self.rack.rtt_ns = now.nanos_since(last_sent_at);
+        }
+        self.waiting_since = now;
+        self.timer_from(now);
+        self.note_rtt(first_sent_at.unwrap_or(now), last_sent_at, now);
+        let ack = Ack {
+            now,
+            acked_bytes: acked,
+            in_flight_bytes: in_flight_before,
+            srtt: self.rtt.srtt(),
+            cwnd_limited: self.cwnd_limited,
+        };
+        self.congestion.on_ack(&ack, &mut self.window);
+    }
+
     /// RFC 2018: the blocks.
     fn take_sacks(&mut self, ack: &AckInput<'_>, told: &mut Delivered) {
         let usable = |&(start, end): &(SeqNum, SeqNum)| start.lt(end) && start.gt(self.una) && end.le(self.nxt);
@@ -175,13 +236,8 @@ impl Sender {
         if told.dsack || told.resent && !self.sack && self.eifel.is_some_and(echoes_original) {
             return;
         }
-        if let Some(sent) = told.sent_last.filter(|_| !told.resent) {
-            let last_ns = ack.now.nanos_since(sent);
-            self.rtt.sample_ns(told.sent_first.map_or(last_ns, |first| ack.now.nanos_since(first)));
-            // RFC 6298 section 5.7: a measurement ends the back-off.
-            self.rtt.reset_back_off();
-            // The estimator's minimum forgets; before it has one, what was just seen is the least.
-            self.rack.min_rtt_ns = self.rtt.min_rtt_ns().unwrap_or(self.rack.min_rtt_ns).min(last_ns);
+        if let Some((first, last)) = told.sent.filter(|_| !told.resent) {
+            self.note_rtt(first, last, ack.now);
         } else if told.acked > 0
             && let Some((_, rtt_ms)) = ack.echo
         {
@@ -189,6 +245,17 @@ impl Sender {
             self.rtt.sample(Duration::from_millis(u64::from(rtt_ms)));
             self.rtt.reset_back_off();
         }
+    }
+
+    /// Segments, sent once each, were acknowledged together; when the first and the last of them went out.
+    #[inline(always)]
+    fn note_rtt(&mut self, first_sent_at: Instant, last_sent_at: Instant, now: Instant) {
+        let last_ns = now.nanos_since(last_sent_at);
+        self.rtt.sample_ns(now.nanos_since(first_sent_at));
+        // RFC 6298 section 5.7: a measurement ends the back-off.
+        self.rtt.reset_back_off();
+        // The estimator's minimum forgets; before it has one, what was just seen is the least.
+        self.rack.min_rtt_ns = self.rtt.min_rtt_ns().unwrap_or(self.rack.min_rtt_ns).min(last_ns);
     }
 
     /// RFC 2883 section 4: the first block lies below the acknowledgment, or within the second one.
@@ -260,16 +327,19 @@ impl Sender {
     }
 
     /// RFC 8985 section 6.2 step 5. Sets the reorder timer if a verdict has to wait.
+    #[inline]
     pub(super) fn detect_by_time(&mut self, now: Instant) {
-        let (xmit, end) = (self.rack.xmit, self.rack.end);
-        // Where nothing is amiss it ends here: the oldest segment in flight was sent after the last one that arrived.
-        let in_order = self
-            .segments
-            .front()
-            .is_none_or(|first| !first.marks.has(Marks::RESENT) && !sent_after(xmit, end, first.sent_at, first.end()));
-        if in_order && self.timer != TimerKind::Reorder {
-            return;
+        // Where nothing is amiss, the oldest segment in flight was sent after the last one that arrived.
+        let in_order = self.segments.front().is_none_or(|first| {
+            !first.marks.has(Marks::RESENT) && !sent_after(self.rack.xmit, self.rack.end, first.sent_at, first.end())
+        });
+        if !in_order || self.timer == TimerKind::Reorder {
+            self.look_at_times(now);
         }
+    }
+
+    fn look_at_times(&mut self, now: Instant) {
+        let (xmit, end) = (self.rack.xmit, self.rack.end);
         let eager = !matches!(self.phase, Phase::Open) || self.sacked_segments >= DUP_THRESHOLD;
         let patience_ns = self.rack.rtt_ns + self.rack.reorder_window_ns(eager, self.rtt.srtt());
         let mut check_at = NEVER;

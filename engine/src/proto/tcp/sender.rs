@@ -162,8 +162,7 @@ pub(super) struct Delivered {
     /// Bytes newly acknowledged by SACK.
     pub(super) sacked: u32,
     /// When the segments that it acknowledges, sent once, went out: the first and the last of them.
-    pub(super) sent_first: Option<Instant>,
-    pub(super) sent_last: Option<Instant>,
+    pub(super) sent: Option<(Instant, Instant)>,
     /// Some of what it acknowledges was sent more than once.
     pub(super) resent: bool,
     /// It reported duplicates (RFC 2883).
@@ -209,6 +208,8 @@ pub(super) struct Sender {
     pub(super) lost_bytes: u32,
     /// The peer understands SACK.
     pub(super) sack: bool,
+    /// Behind the last segment that was sent more than once, if that is in flight.
+    pub(super) resent_end: SeqNum,
     /// Where to begin to look for lost segments.
     pub(super) lost_from: SeqNum,
     /// The congestion window was what stopped us when we sent last.
@@ -271,6 +272,7 @@ impl Sender {
             sacked_segments: 0,
             lost_bytes: 0,
             sack: false,
+            resent_end: iss,
             lost_from: iss,
             cwnd_limited: false,
             dup_acks: 0,
@@ -403,46 +405,30 @@ impl Sender {
     }
 
     /// Everything up to `ack` has arrived.
-    #[inline]
     pub(super) fn acknowledge(&mut self, ack: SeqNum, now: Instant, out: &mut Delivered, spares: &mut Spares) {
         out.acked = ack.since(self.una);
         self.una = ack;
-        while let Some(segment) = self.segments.front_mut() {
-            if segment.end().le(ack) {
-                let len = segment.len;
-                if segment.marks.has(Marks::SACKED) {
-                    self.sacked_bytes -= len;
-                    self.sacked_segments -= 1;
-                } else {
-                    out.delivered += len;
-                    if segment.marks.has(Marks::LOST) {
-                        self.lost_bytes -= len;
-                    }
-                    self.rack.on_delivered(segment, now);
-                    note_times(segment, out);
-                }
-                self.segments.pop_front();
-                continue;
+        self.resent_end = self.resent_end.max(ack);
+        while let Some(segment) = self.segments.front() {
+            if segment.end().gt(ack) {
+                break;
             }
-            if segment.seq.lt(ack) {
-                let n = ack.since(segment.seq);
-                segment.seq = ack;
-                segment.len -= n;
-                match &mut segment.payload {
-                    Payload::Kept(kept) => kept.trim_front(n as usize),
-                    Payload::Ready(buf) => buf.advance(n as usize),
-                    Payload::Shared | Payload::None => {}
+            let len = segment.len;
+            if segment.marks.has(Marks::SACKED) {
+                self.sacked_bytes -= len;
+                self.sacked_segments -= 1;
+            } else {
+                out.delivered += len;
+                if segment.marks.has(Marks::LOST) {
+                    self.lost_bytes -= len;
                 }
-                if segment.marks.has(Marks::SACKED) {
-                    self.sacked_bytes -= n;
-                } else {
-                    out.delivered += n;
-                    if segment.marks.has(Marks::LOST) {
-                        self.lost_bytes -= n;
-                    }
-                }
+                self.rack.on_delivered(segment, now);
+                note_times(segment, out);
             }
-            break;
+            self.segments.pop_front();
+        }
+        if self.segments.front().is_some_and(|first| first.seq.lt(ack)) {
+            self.acknowledge_partly(ack, out);
         }
         while let Some((start, bytes)) = self.shared.front() {
             if (*start + bytes.len()).gt(ack) {
@@ -451,6 +437,28 @@ impl Sender {
             self.shared.pop_front();
         }
         spares.segments.strip(&mut self.segments);
+    }
+
+    /// The first segment has arrived up to `ack`.
+    #[cold]
+    pub(super) fn acknowledge_partly(&mut self, ack: SeqNum, out: &mut Delivered) {
+        let Some(segment) = self.segments.front_mut() else { return };
+        let n = ack.since(segment.seq);
+        segment.seq = ack;
+        segment.len -= n;
+        match &mut segment.payload {
+            Payload::Kept(kept) => kept.trim_front(n as usize),
+            Payload::Ready(buf) => buf.advance(n as usize),
+            Payload::Shared | Payload::None => {}
+        }
+        if segment.marks.has(Marks::SACKED) {
+            self.sacked_bytes -= n;
+        } else {
+            out.delivered += n;
+            if segment.marks.has(Marks::LOST) {
+                self.lost_bytes -= n;
+            }
+        }
     }
 
     /// The peer says that it has `start .. end` (RFC 2018). The caller has checked that it lies within what is in flight.
@@ -574,7 +582,7 @@ fn note_times(segment: &Segment, out: &mut Delivered) {
     if segment.marks.has(Marks::RESENT) {
         out.resent = true;
     } else {
-        out.sent_first = Some(out.sent_first.map_or(segment.sent_at, |first| first.min(segment.sent_at)));
-        out.sent_last = Some(out.sent_last.map_or(segment.sent_at, |last| last.max(segment.sent_at)));
+        let at = segment.sent_at;
+        out.sent = Some(out.sent.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
     }
 }

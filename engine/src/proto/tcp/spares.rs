@@ -23,21 +23,30 @@ pub(super) struct Shelf<T>(Vec<VecDeque<T>>);
 
 impl<T> Shelf<T> {
     /// Makes sure that `queue` has memory of its own.
-    #[inline]
+    #[inline(always)]
     pub(super) fn equip(&mut self, queue: &mut VecDeque<T>) {
         if queue.capacity() == 0 {
-            *queue = self.0.pop().unwrap_or_else(|| VecDeque::with_capacity(CAPACITY_MIN));
+            self.give(queue);
         }
     }
 
+    #[inline(never)]
+    fn give(&mut self, queue: &mut VecDeque<T>) {
+        *queue = self.0.pop().unwrap_or_else(|| VecDeque::with_capacity(CAPACITY_MIN));
+    }
+
     /// Takes the memory of `queue` if it is empty.
-    #[inline]
+    #[inline(always)]
     pub(super) fn strip(&mut self, queue: &mut VecDeque<T>) {
         if queue.is_empty() && queue.capacity() > 0 {
-            let queue = std::mem::take(queue);
-            if self.0.len() < KEPT_MAX && queue.capacity() <= CAPACITY_MAX {
-                self.0.push(queue);
-            }
+            self.keep(std::mem::take(queue));
+        }
+    }
+
+    #[inline(never)]
+    fn keep(&mut self, queue: VecDeque<T>) {
+        if self.0.len() < KEPT_MAX && queue.capacity() <= CAPACITY_MAX {
+            self.0.push(queue);
         }
     }
 }

@@ -85,7 +85,7 @@ impl Stack {
     ///
     /// # Errors
     /// Gives back any other as it was.
-    #[inline(always)]
+    #[inline(never)]
     pub(in crate::stack) fn handle_plain_tcp(
         &mut self,
         plain: &Plain,
@@ -109,7 +109,7 @@ impl Stack {
             self.counters.checksums_not_verified += 1;
             None
         } else {
-            let payload_sum = checksum::sum(payload);
+            let payload_sum = if payload.is_empty() { 0 } else { checksum::sum(payload) };
             let total = plain.pseudo_header_total() + u64::from(header.sum(segment)) + u64::from(payload_sum);
             if checksum::fold_fields(total) != 0xffff {
                 return Err(frame);
@@ -119,10 +119,7 @@ impl Stack {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += frame_bytes;
         self.counters.tcp_rx_segments += 1;
-        frame.narrow(L4_AT + header.header_len, payload_len);
-        if let Some(sum) = payload_sum {
-            frame.set_payload_sum(sum);
-        }
+        frame.narrow(L4_AT + header.header_len, payload_len, payload_sum);
         self.tcp.rx_frames += u32::from(payload_len > 0);
         connection.handle_predicted(&header, frame, self.now, &mut self.counters, &mut self.tcp.spares);
         slot.list(index, &mut self.events, &mut self.tcp.ready, &mut self.timers);

@@ -279,6 +279,12 @@ impl TcpTable {
         self.slots.len() - self.free.len()
     }
 
+    /// All that is known of connections.
+    #[cfg(test)]
+    pub(super) fn connections_to_look_at(&self) -> impl std::fmt::Debug + '_ {
+        (&self.slots, &self.ready, &self.time_wait, self.rx_frames)
+    }
+
     pub(super) fn half_open_len(&self) -> usize {
         self.half_open.len()
     }
