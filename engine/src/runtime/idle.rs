@@ -65,6 +65,33 @@ impl Idler {
     }
 }
 
+/// Turns in which a device that has packets to send took and finished none, before it is given time.
+const FRUITLESS_TURNS: u32 = 256;
+/// How long it is given first; twice as long each time, and so long at most.
+const PAUSE_MIN: Duration = Duration::from_micros(50);
+const PAUSE_MAX: Duration = Duration::from_millis(1);
+
+/// Decides when to look again at a device that does not send what it has: its link is down, or its queue is full. Nobody says when that is over.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    fruitless_turns: u32,
+}
+
+impl Backoff {
+    /// Something was done.
+    pub(crate) fn busy(&mut self) {
+        self.fruitless_turns = 0;
+    }
+
+    /// Nothing was done, and the device still has packets: when to look again, if not at once.
+    pub(crate) fn pause(&mut self, now: Instant) -> Option<Instant> {
+        self.fruitless_turns = self.fruitless_turns.saturating_add(1);
+        let doublings = self.fruitless_turns.checked_sub(FRUITLESS_TURNS)?;
+        let pause = PAUSE_MIN.saturating_mul(1 << doublings.min(5));
+        Some(now + pause.min(PAUSE_MAX))
+    }
+}
+
 /// Sleeps until one of `fds` is readable or the time is over. Errors (a signal, say) only make it short.
 pub(super) fn wait(fds: &[BorrowedFd<'_>], timeout: Duration) {
     let mut polled: SmallVec<[PollFd<'_>; 4]> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -92,5 +119,17 @@ mod tests {
         idler.busy();
         assert_eq!(idler.idle(at(60_000), None), None, "a packet starts the spinning anew");
         assert_eq!(idler.idle(at(200_000), Some(at(205_000))), None, "a timer is due at once");
+    }
+
+    #[test]
+    fn a_device_that_does_not_send_is_given_more_and_more_time() {
+        let now = Instant::from_nanos(1_000);
+        let mut backoff = Backoff::default();
+        assert!((1..FRUITLESS_TURNS).all(|_| backoff.pause(now).is_none()));
+        let pauses: Vec<_> =
+            (0..7).map(|_| backoff.pause(now).expect("a pause").saturating_since(now).as_micros()).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000]);
+        backoff.busy();
+        assert_eq!(backoff.pause(now), None);
     }
 }

@@ -259,9 +259,9 @@ struct Running {
     thread: JoinHandle<WorkerReport>,
 }
 
-/// A port that can be waited for, and on which nothing ever comes.
+/// A port that can be waited for, on which nothing ever comes, and that says this of what it has to send.
 #[derive(Debug)]
-struct Silent(mem::MemPort, OwnedFd);
+struct Silent(mem::MemPort, OwnedFd, Kick);
 
 impl Port for Silent {
     fn info(&self) -> &PortInfo {
@@ -281,7 +281,7 @@ impl Port for Silent {
     }
     fn kick(&mut self) -> Result<Kick, PortError> {
         // The announcements go nowhere.
-        Ok(Kick::Idle)
+        Ok(self.2)
     }
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.1.as_fd())
@@ -295,11 +295,15 @@ impl Port for Silent {
 }
 
 fn start(policy: IdlePolicy, spin: Duration) -> Running {
+    start_on(Kick::Idle, policy, spin)
+}
+
+fn start_on(kick: Kick, policy: IdlePolicy, spin: Duration) -> Running {
     let remote = Remote::new().unwrap();
     let theirs = remote.clone();
     let thread = std::thread::spawn(move || {
         let (pool, port, _nic) = pool_and_port();
-        let port = Silent(port, eventfd(0, EventfdFlags::empty()).unwrap());
+        let port = Silent(port, eventfd(0, EventfdFlags::empty()).unwrap(), kick);
         let program = echo_program(&pool, Echo::default());
         let config = WorkerConfig { idle: IdleConfig { policy, spin }, stage_histograms: false };
         let mut worker = Worker::new(Box::new(port), pool, program, Clock::start(), theirs, config);
@@ -441,4 +445,16 @@ fn policies_differ_in_how_often_they_sleep() {
     assert_eq!(sleeps(IdlePolicy::Adaptive, Duration::from_secs(3600)), 0);
     assert!(sleeps(IdlePolicy::Sleep, Duration::from_secs(3600)) > 0);
     assert!(sleeps(IdlePolicy::Adaptive, Duration::ZERO) > 0);
+}
+
+#[test]
+fn a_device_that_does_not_send_does_not_keep_the_core_busy() {
+    let running = start_on(Kick::Pending, IdlePolicy::Sleep, Duration::ZERO);
+    let begun = std::time::Instant::now();
+    let slept = || running.remote.call(|worker| worker.snapshot()).unwrap();
+    while slept().sleeps < 10 {
+        assert!(begun.elapsed() < HANGS);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.stop();
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Clock, IdleConfig, Remote, Stage, StageHistograms, StageSummary,
-    idle::{self, Idler},
+    idle::{self, Backoff, Idler},
     remote::Inbox,
 };
 use crate::{
@@ -76,6 +76,9 @@ pub struct Worker {
     clock: Clock,
     received: Vec<RxBuf>,
     idler: Idler,
+    backoff: Backoff,
+    /// When the port wants to be kicked again.
+    kick_again: Option<Instant>,
     remote: Inbox,
     /// The other workers on this interface.
     siblings: Vec<Remote>,
@@ -136,6 +139,8 @@ impl Worker {
             clock,
             received: Vec::with_capacity(RX_BURST),
             idler: Idler::new(config.idle),
+            backoff: Backoff::default(),
+            kick_again: None,
             remote: Inbox(remote),
             siblings: Vec::new(),
             ask_listener: None,
@@ -284,7 +289,15 @@ impl Worker {
         if let Some(stages) = &mut self.stages {
             stages.finish(if worked > 0 { Work::Some } else { Work::None });
         }
-        Ok(if worked > 0 || pending { Work::Some } else { Work::None })
+        self.kick_again = None;
+        if worked > 0 {
+            self.backoff.busy();
+            return Ok(Work::Some);
+        }
+        if pending {
+            self.kick_again = self.backoff.pause(now);
+        }
+        Ok(if pending && self.kick_again.is_none() { Work::Some } else { Work::None })
     }
 
     fn run_calls(&mut self) -> usize {
@@ -305,7 +318,7 @@ impl Worker {
             Program::Stack { stack, .. } => stack.next_deadline(),
             Program::Frames { .. } => None,
         };
-        let deadline = [stack_deadline, self.port.next_deadline()].into_iter().flatten().min();
+        let deadline = [stack_deadline, self.port.next_deadline(), self.kick_again].into_iter().flatten().min();
         let Some(sleep) = self.idler.idle(now, deadline) else {
             std::hint::spin_loop();
             return;
