@@ -12,6 +12,7 @@ mod packet;
 mod reflect;
 mod smoltcp_wire;
 mod stop;
+mod syscalls;
 mod tcp;
 mod uring;
 mod xsk;

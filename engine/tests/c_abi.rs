@@ -90,6 +90,11 @@ fn ownership() {
 }
 
 #[test]
+fn order() {
+    program("order", &[]);
+}
+
+#[test]
 fn handles() {
     program("handles", &[]);
 }

@@ -154,6 +154,10 @@ pub(super) fn c_send(plan: &Plan) -> Vec<Case> {
         case("polled, with the driver's part", c_send::From::Polled, 0),
         case("another thread, one after the other", c_send::From::Thread, 0),
         case("another thread, every 5 us", c_send::From::Thread, 5_000),
+        Case {
+            unit: c_send::SYSTEM_CALLS_UNIT,
+            ..case("another thread, one after the other", c_send::From::Thread, 0)
+        },
     ]
 }
 

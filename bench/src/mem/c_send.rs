@@ -4,7 +4,7 @@
 //! [`From::Polled`], handing the frames to the driver.
 
 use super::{BATCH, FLOW, WARM_UP_BATCHES, introduction};
-use crate::affinity;
+use crate::{affinity, syscalls};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use framewire::{
@@ -34,6 +34,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     ffi::{c_char, c_int},
+    fs,
     net::SocketAddrV4,
     ptr,
     rc::Rc,
@@ -43,6 +44,8 @@ use std::{
 
 /// Payload of a datagram, in bytes: whatever it is, it is not touched.
 const PAYLOAD_BYTES: usize = 64;
+/// Printed after the figure.
+pub(crate) const SYSTEM_CALLS_UNIT: &str = "system calls/100,000 sends";
 const FRAMES: usize = 4096;
 const FRAME_BYTES: usize = 4096;
 
@@ -118,8 +121,14 @@ pub(crate) fn run(args: &CSendArgs) -> Result<()> {
         let found = from_thread(args.core, batches, args.gap_ns)?;
         println!("{name} {from}: {:.1} ns/send ({packets} sends)", found.p50_ns);
         println!(
-            "p99 {:.1} ns, with a buffer {:.1} ns, {} waits and {} refusals",
-            found.p99_ns, found.with_buffer_ns, found.waits, found.refused
+            "mean {:.1} ns, p99 {:.1} ns, with a buffer {:.1} ns; {:.1} {SYSTEM_CALLS_UNIT}, {} refusals; the worker slept {} times and lost its core {} times",
+            found.mean_ns,
+            found.p99_ns,
+            found.with_buffer_ns,
+            found.system_calls as f64 * 1e5 / packets as f64,
+            found.refused,
+            found.worker.slept,
+            found.worker.lost_core
         );
         return Ok(());
     }
@@ -426,29 +435,62 @@ fn c_batches(from: From, batches: usize) -> Result<Vec<f64>> {
 
 struct FromThread {
     p50_ns: f64,
+    mean_ns: f64,
     p99_ns: f64,
     /// Getting a buffer and sending it.
     with_buffer_ns: f64,
-    /// How often this thread gave its core away: a system call that waited.
-    waits: i64,
+    /// Of the thread that sends.
+    system_calls: u64,
     refused: usize,
+    /// From start to end, not of the counted sends only.
+    worker: Switches,
+}
+
+/// How often threads stopped running.
+#[derive(Clone, Copy, Debug, Default)]
+struct Switches {
+    slept: u64,
+    lost_core: u64,
+}
+
+impl Switches {
+    /// Of the library's workers.
+    fn of_workers() -> Result<Self> {
+        let mut found = Self::default();
+        for task in fs::read_dir("/proc/self/task")? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("", str::trim);
+            if value("Name:").starts_with("fw-worker") {
+                found.slept += value("voluntary_ctxt_switches:").parse::<u64>()?;
+                found.lost_core += value("nonvoluntary_ctxt_switches:").parse::<u64>()?;
+            }
+        }
+        Ok(found)
+    }
 }
 
 fn from_thread(core: Option<usize>, batches: usize, gap_ns: u64) -> Result<FromThread> {
     let socket = c_socket()?;
     let started = tfStartWorkers(1);
     ensure!(started == n::TM_ENOERROR, "tfStartWorkers: {started}");
-    // Not before: the worker chooses among the cores of the thread that starts it.
-    affinity::pin(core)?;
+    let found = syscalls::count(|tally| {
+        // Not before: the worker chooses among the cores of the thread that starts it.
+        affinity::pin(core)?;
+        Ok(send_all(socket, batches, gap_ns, tally))
+    })?;
+    Ok(FromThread { worker: Switches::of_workers()?, ..found })
+}
+
+fn send_all(socket: c_int, batches: usize, gap_ns: u64, tally: &syscalls::Tally) -> FromThread {
     let mut clock_ns: Vec<f64> = (0..10_000).map(|_| Instant::now().elapsed().as_nanos() as f64).collect();
     let clock_ns = quantile(&mut clock_ns, 0.5);
-    let count = batches * BATCH;
-    let (mut sends_ns, mut both_ns) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    let (mut waits_before, mut refused) = (0, 0);
+    let (count, warm_up) = (batches * BATCH, WARM_UP_BATCHES * BATCH);
+    let (mut sends_ns, mut both_ns) = (Vec::with_capacity(count + warm_up), Vec::with_capacity(count + warm_up));
+    let (mut calls_before, mut refused) = (0, 0);
     let mut last = Instant::now();
-    while sends_ns.len() < count + WARM_UP_BATCHES * BATCH {
-        if sends_ns.len() == WARM_UP_BATCHES * BATCH {
-            waits_before = waits();
+    while sends_ns.len() < count + warm_up {
+        if sends_ns.len() == warm_up {
+            calls_before = tally.count();
             refused = 0;
         }
         while (last.elapsed().as_nanos() as u64) < gap_ns {
@@ -473,23 +515,15 @@ fn from_thread(core: Option<usize>, batches: usize, gap_ns: u64) -> Result<FromT
             sent = c_send(socket, handle);
         }
     }
-    let waits = waits() - waits_before;
-    let [mut sends_ns, mut both_ns] = [sends_ns, both_ns].map(|all| all[WARM_UP_BATCHES * BATCH..].to_owned());
-    Ok(FromThread {
+    let system_calls = tally.count() - calls_before;
+    let [mut sends_ns, mut both_ns] = [sends_ns, both_ns].map(|all| all[warm_up..].to_owned());
+    FromThread {
         p50_ns: quantile(&mut sends_ns, 0.5),
+        mean_ns: sends_ns.iter().sum::<f64>() / count as f64,
         p99_ns: quantile(&mut sends_ns, 0.99),
         with_buffer_ns: quantile(&mut both_ns, 0.5),
-        waits,
+        system_calls,
         refused,
-    })
-}
-
-/// Voluntary context switches of this thread.
-fn waits() -> i64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills the structure in; all zeros is one, too.
-    unsafe {
-        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
-        usage.assume_init().ru_nvcsw
+        worker: Switches::default(),
     }
 }

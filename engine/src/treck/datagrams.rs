@@ -109,7 +109,6 @@ impl DatagramHandle {
     }
 
     /// Where a datagram for `to`, or for the connected peer, goes.
-    #[inline]
     pub(super) fn destination(self, stack: &mut Stack, to: Option<SocketAddrV4>) -> Outcome<SocketAddrV4> {
         match self {
             Self::Udp(udp) => {
@@ -124,7 +123,6 @@ impl DatagramHandle {
         }
     }
 
-    #[inline]
     pub(super) fn send_to(self, stack: &mut Stack, buf: TxBuf, to: SocketAddrV4) -> Result<(), SendError> {
         match self {
             Self::Udp(udp) => stack.udp_send_to(udp, buf, to),
@@ -211,7 +209,6 @@ pub(super) fn check_written_header(buf: &TxBuf) -> Outcome<()> {
 }
 
 /// In the order of TRECK's table: where a datagram for `to`, or for the connected peer, goes; then what the network reported.
-#[inline]
 fn destination_of(
     to: Option<SocketAddrV4>,
     peer: Option<SocketAddrV4>,

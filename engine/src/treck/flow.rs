@@ -75,18 +75,14 @@ impl Face {
             }
             match sent {
                 Some(Ok(())) => {
-                    stream.sent_bytes += len as u64;
-                    stream.unconfirmed = true;
+                    stream.note_sent(len);
                     Ok(())
                 }
                 Some(Err(SendRefusal::WouldBlock(back))) => {
                     *buf = Some(back);
                     Err(WOULD_BLOCK)
                 }
-                Some(Err(SendRefusal::MessageSize(_))) => Err(MESSAGE_SIZE),
-                Some(Err(SendRefusal::Shutdown)) => Err(SHUT_DOWN),
-                Some(Err(SendRefusal::Closed(reason))) => Err(stream.tell(Refusal::Ended(reason))),
-                Some(Err(SendRefusal::NotConnected)) | None => Err(NOT_CONNECTED),
+                other => Err(stream.refused(other.and_then(Result::err))),
             }
         })
     }
@@ -100,8 +96,7 @@ impl Face {
             };
             match stack.tcp_send_slice(handle, bytes) {
                 Some(Ok(sent)) => {
-                    stream.sent_bytes += sent as u64;
-                    stream.unconfirmed |= sent > 0;
+                    stream.note_sent(sent);
                     Ok(Ok(sent))
                 }
                 Some(Err(SendRefusal::Closed(reason))) => Ok(Err(Refusal::Ended(reason))),

@@ -1,29 +1,24 @@
 //! One lock for the whole C face, which a thread may take again inside a call of its own, and the place where blocked threads sleep.
 
+use super::lock::{Lock, pause};
 use std::{
     cell::Cell,
     fmt, io,
+    marker::PhantomData,
     ops::Deref,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::{
-        Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-/// Hints to the processor between two looks. Too few: the others' cache lines are taken away again and again; too many: frames wait.
-const PAUSE: u32 = 4;
-/// How often a thread that comes back all the time looks whether the gate is free before it sleeps: some ten microseconds. A call inside is shorter, but for one that copies a lot or
-/// whose thread lost its core.
-const POLITE_LOOKS: u32 = 200;
-
-/// Some ten nanoseconds in which this thread touches nothing that others need.
-pub(super) fn pause() {
-    for _ in 0..PAUSE {
-        std::hint::spin_loop();
-    }
-}
+/// [`pause`]s before a thread that comes back all the time looks again whether the others have gone: half a microsecond, or less. Too few: it gets in between two calls of one that sends packet after packet, which waits each time; too
+/// many: what one call left to do waits.
+const GONE_PAUSES: u32 = 4;
+/// How often it looks before it takes its turn among them: up to twenty microseconds. A call inside is shorter, but for one that copies a lot or whose thread lost its core.
+const POLITE_LOOKS: u32 = 40;
 
 /// What a [`Gate`] guards.
 pub(super) trait Guarded {
@@ -41,25 +36,28 @@ pub(super) trait Guarded {
 /// is a shared reference: what changes is in cells.
 #[repr(align(64))]
 pub(super) struct Gate<T> {
-    mutex: Mutex<()>,
+    lock: Lock,
     /// The thread inside, by [`token`]; 0: none.
     owner: AtomicUsize,
     /// How often that thread has entered.
     depth: Cell<u32>,
-    /// Threads that found it closed.
-    waiting: AtomicU32,
+    /// How often any thread has since one entered politely. Changed by who has the lock.
+    visits: AtomicU32,
     value: T,
 }
 
-// SAFETY: `depth` and `value` are reached through an `Entered` alone, and those exist on one thread at a time: the first is made with `mutex` held, more are made only
-// by the thread that has it, and neither is `Send`. The mutex orders one thread's use before the next one's. The value may therefore hold `Rc`s and `Cell`s as long
+// SAFETY: `depth` and `value` are reached through an `Entered` alone, and those exist on one thread at a time: the first is made with `lock` held, more are made only
+// by the thread that has it, and neither is `Send`. The lock orders one thread's use before the next one's. The value may therefore hold `Rc`s and `Cell`s as long
 // as no clone leaves it past the last `Entered`, which its private type sees to, and nothing in it may be bound to the thread that made it.
 unsafe impl<T> Sync for Gate<T> {}
 
 /// The calling thread is inside.
 pub(super) struct Entered<'a, T: Guarded> {
     gate: &'a Gate<T>,
-    held: Option<MutexGuard<'a, ()>>,
+    /// It took the lock, and gives it up.
+    outermost: bool,
+    /// It stays with its thread.
+    thread: PhantomData<*const ()>,
 }
 
 /// A number for the calling thread that no other living thread has, and that is not 0.
@@ -71,13 +69,7 @@ pub(super) fn token() -> usize {
 
 impl<T: Guarded> Gate<T> {
     pub(super) const fn new(value: T) -> Self {
-        Self {
-            mutex: Mutex::new(()),
-            owner: AtomicUsize::new(0),
-            depth: Cell::new(0),
-            waiting: AtomicU32::new(0),
-            value,
-        }
+        Self { lock: Lock::new(), owner: AtomicUsize::new(0), depth: Cell::new(0), visits: AtomicU32::new(0), value }
     }
 
     /// Waits until no other thread is inside.
@@ -85,74 +77,54 @@ impl<T: Guarded> Gate<T> {
     pub(super) fn enter(&self) -> Entered<'_, T> {
         let me = token();
         // Only this thread ever stores its own token, so a relaxed load cannot mistake another's state for it.
-        if self.owner.load(Ordering::Relaxed) == me {
+        let outermost = self.owner.load(Ordering::Relaxed) != me;
+        if outermost {
+            self.lock.lock();
+            self.settle(me, self.visits.load(Ordering::Relaxed).wrapping_add(1));
+        } else {
             self.depth.set(self.depth.get() + 1);
-            return Entered { gate: self, held: None };
         }
-        let mut entered = Entered { gate: self, held: None };
-        entered.acquire();
-        entered
+        Entered { gate: self, outermost, thread: PhantomData }
     }
 
-    /// [Enters](Self::enter) as a thread that comes back all the time: after those who wait, and with patience, since a sleeper would have to be woken by whoever leaves.
+    /// [Enters](Self::enter) as a thread that comes back all the time: after those who wait, and when those who were inside have not come back for a while. One that took turns with them would make each of
+    /// their calls wait.
     pub(super) fn enter_politely(&self) -> Entered<'_, T> {
-        let mut entered = Entered { gate: self, held: None };
+        let mut seen = 0;
         for _ in 0..POLITE_LOOKS {
-            // Looked at before it is tried: a try takes the cache line from the thread inside, which needs it to leave.
-            if self.waiting.load(Ordering::Relaxed) == 0
-                && self.owner.load(Ordering::Relaxed) == 0
-                && let Some(held) = self.try_lock()
-            {
-                entered.take(held);
-                return entered;
+            let visits = self.visits.load(Ordering::Relaxed);
+            if visits == seen && self.lock.is_idle() && self.lock.try_lock() {
+                self.settle(token(), 0);
+                return Entered { gate: self, outermost: true, thread: PhantomData };
+            }
+            if visits != seen {
+                seen = visits;
+                for _ in 0..GONE_PAUSES {
+                    pause();
+                }
             }
             pause();
         }
-        entered.acquire();
+        let entered = self.enter();
+        self.visits.store(0, Ordering::Relaxed);
         entered
     }
 
+    /// The thread has taken the lock.
     #[inline]
-    fn try_lock(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.mutex.try_lock() {
-            Ok(held) => Some(held),
-            // Nothing here is left half done by a panic: the guarded value is made of cells.
-            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    fn settle(&self, me: usize, visits: u32) {
+        self.owner.store(me, Ordering::Relaxed);
+        self.depth.set(1);
+        self.visits.store(visits, Ordering::Relaxed);
     }
 }
 
-impl<'a, T: Guarded> Entered<'a, T> {
-    #[inline]
-    fn acquire(&mut self) {
-        let held = self.gate.try_lock().unwrap_or_else(|| self.wait());
-        self.take(held);
-    }
-
-    /// Spins for a while, then sleeps.
-    #[cold]
-    fn wait(&self) -> MutexGuard<'a, ()> {
-        // Only a hint to `enter_politely`: no order is needed.
-        self.gate.waiting.fetch_add(1, Ordering::Relaxed);
-        let held = self.gate.mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        self.gate.waiting.fetch_sub(1, Ordering::Relaxed);
-        held
-    }
-
-    #[inline]
-    fn take(&mut self, held: MutexGuard<'a, ()>) {
-        self.held = Some(held);
-        self.gate.owner.store(token(), Ordering::Relaxed);
-        self.gate.depth.set(1);
-    }
-
+impl<T: Guarded> Entered<'_, T> {
     #[inline]
     fn release(&mut self) {
         let afterwards = self.gate.value.before_leaving();
-        self.gate.depth.set(0);
         self.gate.owner.store(0, Ordering::Relaxed);
-        self.held = None;
+        self.gate.lock.unlock();
         if afterwards {
             T::after_leaving();
         }
@@ -166,12 +138,13 @@ impl<'a, T: Guarded> Entered<'a, T> {
 
     /// Leaves, runs `f`, enters again; nested calls cannot leave and do not run it. Taking `&mut self` ends every borrow of the value before.
     pub(super) fn outside(&mut self, f: impl FnOnce()) {
-        if self.held.is_none() || self.is_nested() {
+        if !self.outermost || self.is_nested() {
             return;
         }
         self.release();
         f();
-        self.acquire();
+        self.gate.lock.lock();
+        self.gate.settle(token(), self.gate.visits.load(Ordering::Relaxed).wrapping_add(1));
     }
 }
 
@@ -186,7 +159,7 @@ impl<T: Guarded> Deref for Entered<'_, T> {
 impl<T: Guarded> Drop for Entered<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.held.is_some() {
+        if self.outermost {
             self.release();
         } else {
             self.gate.depth.set(self.gate.depth.get().saturating_sub(1));

@@ -16,45 +16,40 @@ pub(super) enum Kind {
     Driver,
 }
 
-#[derive(Debug)]
-enum State {
-    Free,
-    /// The application has it.
-    Held(Kind, TxBuf),
-    /// A call that may give it back works on it.
-    Taken(Kind),
-    /// The application has it, and parts of it are being sent, or were.
-    Lent(Kind, Rc<Frozen>),
-}
-
+/// A buffer of the application's. It is in one of the two places; in neither while a call that may give it back works on it, or when nothing has the slot.
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    state: State,
+    kind: Kind,
+    held: Option<TxBuf>,
+    /// Parts of it are being sent, or were.
+    lent: Option<Rc<Frozen>>,
     /// It is scattered: its handle is the first link's address.
     links: Option<FirstLink>,
 }
 
 impl Slot {
+    #[inline]
+    fn is(&self, kind: Kind, handle: Handle, scattered: bool) -> bool {
+        self.generation == handle.generation && self.kind == kind && self.links.is_some() == scattered
+    }
+
     /// Takes a buffer that was lent, if no part of it is being sent any more.
     #[cold]
     fn take_lent(&mut self) -> Option<TxBuf> {
-        match std::mem::replace(&mut self.state, State::Free) {
-            State::Lent(kind, bytes) => match Rc::try_unwrap(bytes).and_then(|bytes| bytes.thaw().map_err(Rc::new)) {
-                Ok(buf) => {
-                    self.state = State::Taken(kind);
-                    Some(buf)
-                }
-                Err(bytes) => {
-                    self.state = State::Lent(kind, bytes);
-                    None
-                }
-            },
-            other => {
-                self.state = other;
+        match Rc::try_unwrap(self.lent.take()?).and_then(|bytes| bytes.thaw().map_err(Rc::new)) {
+            Ok(buf) => Some(buf),
+            Err(bytes) => {
+                self.lent = Some(bytes);
                 None
             }
         }
+    }
+
+    /// Handles that were given out mean nothing from now on.
+    #[inline]
+    fn age(&mut self) {
+        self.generation = self.generation.wrapping_add(1).max(1);
     }
 }
 
@@ -109,13 +104,13 @@ impl MessageTable {
             && let Some(slot) = self.slots.get_mut(index as usize)
         {
             buf.frames().for_each(|frame| note_slot(&mut self.slot_of, frame, index));
-            slot.state = State::Held(kind, buf);
+            (slot.kind, slot.held) = (kind, Some(buf));
             return Handle { index, generation: slot.generation };
         }
         // Every slot in use holds at least one frame, and there are at most 2^24 of those.
         let index = self.slots.len() as u32;
         buf.frames().for_each(|frame| note_slot(&mut self.slot_of, frame, index));
-        self.slots.push(Slot { generation: 1, state: State::Held(kind, buf), links: None });
+        self.slots.push(Slot { generation: 1, kind, held: Some(buf), lent: None, links: None });
         Handle { index, generation: 1 }
     }
 
@@ -143,59 +138,62 @@ impl MessageTable {
         self.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)
     }
 
+    /// The live handle that `addr` may be, and whether it is a scattered message's.
+    #[inline]
+    fn decode(&self, addr: usize) -> Option<(Handle, bool)> {
+        match Handle::from_addr(addr) {
+            Some(handle) => Some((handle, false)),
+            None => Some((self.links.message_at(addr)?, true)),
+        }
+    }
+
     /// Takes the buffer of a live handle of that kind. The handle stays its own until it is [put back](Self::put_back) or [retired](Self::retire); meanwhile it is good
     /// for nothing else.
     #[inline]
     pub(super) fn take(&mut self, kind: Kind, addr: usize) -> Option<(Handle, TxBuf)> {
-        let (handle, scattered) = match Handle::from_addr(addr) {
-            Some(handle) => (handle, false),
-            None => (self.links.message_at(addr)?, true),
-        };
-        let slot = self.slot(handle).filter(|slot| slot.links.is_some() == scattered)?;
-        match &slot.state {
-            State::Held(is, _) if *is == kind => {}
-            State::Lent(is, _) if *is == kind => return Some((handle, slot.take_lent()?)),
-            _ => return None,
-        }
-        let State::Held(_, buf) = std::mem::replace(&mut slot.state, State::Taken(kind)) else { return None };
+        let (handle, scattered) = self.decode(addr)?;
+        let slot = self.slots.get_mut(handle.index as usize).filter(|slot| slot.is(kind, handle, scattered))?;
+        let buf = slot.held.take().or_else(|| slot.take_lent())?;
         Some((handle, buf))
+    }
+
+    /// As [`take`](Self::take), but for scattered messages and those of which parts are being sent, and with one look at the table for what follows.
+    #[inline(always)]
+    pub(super) fn take_plain(&mut self, kind: Kind, addr: usize) -> Option<(TxBuf, TakenPlain<'_>)> {
+        let handle = Handle::from_addr(addr)?;
+        let slot = self.slots.get_mut(handle.index as usize)?;
+        if !slot.is(kind, handle, false) {
+            return None;
+        }
+        let buf = slot.held.take()?;
+        Some((buf, TakenPlain { slot, free: &mut self.free, index: handle.index }))
     }
 
     /// The live handle of that kind of a buffer that cannot be [taken](Self::take), since parts of it are being sent.
     pub(super) fn lent(&self, kind: Kind, addr: usize) -> Option<Handle> {
-        let (handle, scattered) = match Handle::from_addr(addr) {
-            Some(handle) => (handle, false),
-            None => (self.links.message_at(addr)?, true),
-        };
-        let slot = self.slots.get(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
-        let lent = matches!(slot.state, State::Lent(is, _) if is == kind) && slot.links.is_some() == scattered;
-        lent.then_some(handle)
+        let (handle, scattered) = self.decode(addr)?;
+        let slot = self.slots.get(handle.index as usize).filter(|slot| slot.is(kind, handle, scattered))?;
+        slot.lent.is_some().then_some(handle)
     }
 
     /// The bytes of the application's buffer that has the `len` bytes at `addr`, which lie in `frame`, and where in it they begin. `None`: no buffer has them all.
     pub(super) fn lend(&mut self, frame: u32, addr: usize, len: usize) -> Option<(Rc<Frozen>, usize)> {
         let slot = self.slots.get_mut(*self.slot_of.get(frame as usize)? as usize)?;
-        let at = match &slot.state {
-            State::Held(_, buf) => place_in(buf.pieces(), addr, len),
-            State::Lent(_, bytes) => place_in(bytes.pieces(), addr, len),
-            State::Free | State::Taken(_) => None,
+        let at = match (&slot.held, &slot.lent) {
+            (Some(buf), _) => place_in(buf.pieces(), addr, len),
+            (None, Some(bytes)) => place_in(bytes.pieces(), addr, len),
+            (None, None) => None,
         }?;
-        slot.state = match std::mem::replace(&mut slot.state, State::Free) {
-            State::Held(kind, buf) => State::Lent(kind, Rc::new(buf.freeze())),
-            other => other,
-        };
-        match &slot.state {
-            State::Lent(_, bytes) => Some((Rc::clone(bytes), at)),
-            _ => None,
+        if let Some(buf) = slot.held.take() {
+            slot.lent = Some(Rc::new(buf.freeze()));
         }
+        slot.lent.as_ref().map(|bytes| (Rc::clone(bytes), at))
     }
 
     /// The application keeps the buffer, by the same handle.
     pub(super) fn put_back(&mut self, handle: Handle, buf: TxBuf) {
-        if let Some(slot) = self.slot(handle)
-            && let State::Taken(kind) = slot.state
-        {
-            slot.state = State::Held(kind, buf);
+        if let Some(slot) = self.slot(handle) {
+            slot.held = Some(buf);
         }
     }
 
@@ -203,14 +201,36 @@ impl MessageTable {
     #[inline]
     pub(super) fn retire(&mut self, handle: Handle) {
         if let Some(slot) = self.slot(handle) {
-            slot.state = State::Free;
-            slot.generation = slot.generation.wrapping_add(1).max(1);
+            slot.age();
+            (slot.held, slot.lent) = (None, None);
             let links = slot.links.take();
             self.free.push(handle.index);
             if let Some(links) = links {
                 self.links.free(links);
             }
         }
+    }
+}
+
+/// A buffer that was taken, by its place.
+pub(super) struct TakenPlain<'a> {
+    slot: &'a mut Slot,
+    free: &'a mut Vec<u32>,
+    index: u32,
+}
+
+impl TakenPlain<'_> {
+    /// See [`MessageTable::put_back`].
+    #[inline]
+    pub(super) fn put_back(self, buf: TxBuf) {
+        self.slot.held = Some(buf);
+    }
+
+    /// See [`MessageTable::retire`].
+    #[inline]
+    pub(super) fn retire(self) {
+        self.slot.age();
+        self.free.push(self.index);
     }
 }
 

@@ -6,6 +6,8 @@
 //!              ─► start, turning, workers                   interfaces, routes, the loop, the clock, a thread that turns the loop
 //!                    │
 //!                    ▼
+//!              straight      the way of a plain zero-copy send: one look at each table
+//!                    ▼
 //!                  face      sockets, streams, messages, interfaces, the stack: all behind one gate
 //!                    ▼
 //!                  interface ─► xdp (a Linux interface by its name) or driver (the application's functions)
@@ -30,6 +32,7 @@ pub mod inet;
 mod interface;
 mod lent;
 mod links;
+mod lock;
 mod messages;
 pub mod numbers;
 mod options;
@@ -39,6 +42,7 @@ mod select;
 mod settings;
 mod sockets;
 pub mod start;
+mod straight;
 mod stream;
 pub mod transfer;
 mod turn;

@@ -147,6 +147,12 @@ impl SocketTable {
         Some(SocketId { index, generation: slot.generation })
     }
 
+    /// The socket of a descriptor.
+    #[inline]
+    pub(super) fn get_mut(&mut self, sd: c_int) -> Option<&mut Socket> {
+        self.slots.get_mut(usize::try_from(sd).ok()?.checked_sub(1)?)?.socket.as_mut()
+    }
+
     /// All streams.
     pub(super) fn streams(&self) -> Vec<SocketId> {
         let at = |(index, slot): (usize, &Slot)| SocketId { index: index as u32, generation: slot.generation };
@@ -559,7 +565,6 @@ pub(super) fn pending_code(error: crate::proto::udp::PendingError) -> Code {
 }
 
 /// What TRECK's table has after reported errors: no route, too long, no room.
-#[inline]
 fn send_datagram(
     stack: &mut Stack,
     datagram: DatagramHandle,

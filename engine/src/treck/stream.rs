@@ -7,13 +7,14 @@
 //! ```
 
 use super::{
-    error::{BAD_SOCKET, Code, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK},
+    error::{BAD_SOCKET, Code, INVALID, MESSAGE_SIZE, Outcome, UNSUPPORTED, WOULD_BLOCK},
     face::Face,
     numbers as n,
     settings::Options,
     sockets::{SocketId, no_network},
 };
 use crate::{
+    proto::tcp::SendRefusal,
     socket::{CloseReason, TcpEvent, TcpState},
     stack::{ListenerHandle, Stack, TcpHandle},
 };
@@ -114,6 +115,25 @@ impl Stream {
             Refusal::Plain(code) => code,
             Refusal::Ended(_) if std::mem::replace(&mut self.told, true) => NOT_CONNECTED,
             Refusal::Ended(reason) => reason_code(reason).unwrap_or(NOT_CONNECTED),
+        }
+    }
+
+    /// `len` bytes were accepted for sending.
+    #[inline]
+    pub(super) fn note_sent(&mut self, len: usize) {
+        self.sent_bytes += len as u64;
+        self.unconfirmed |= len > 0;
+    }
+
+    /// The error for what the connection refused; `None`: there is no connection.
+    #[cold]
+    pub(super) fn refused(&mut self, refusal: Option<SendRefusal>) -> Code {
+        match refusal {
+            Some(SendRefusal::WouldBlock(_)) => WOULD_BLOCK,
+            Some(SendRefusal::MessageSize(_)) => MESSAGE_SIZE,
+            Some(SendRefusal::Shutdown) => SHUT_DOWN,
+            Some(SendRefusal::Closed(reason)) => self.tell(Refusal::Ended(reason)),
+            Some(SendRefusal::NotConnected) | None => NOT_CONNECTED,
         }
     }
 

@@ -233,12 +233,12 @@ pub(super) unsafe fn read_address(address: *const tfSockaddr, length: c_int) -> 
     let family = unsafe { address.cast::<[u8; 2]>().read_unaligned() }[1];
     match c_int::from(family) {
         n::TM_AF_UNSPEC => Ok(AddressArg::Unspecified),
-        n::TM_AF_INET if length >= size_of::<tfSockaddrIn>() as c_int => {
+        _ if length < size_of::<tfSockaddrIn>() as c_int => Err(INVALID),
+        n::TM_AF_INET => {
             // SAFETY: as above, for the structure's size.
             let address = unsafe { address.cast::<tfSockaddrIn>().read_unaligned() };
             Ok(AddressArg::V4(SocketAddrV4::new(ip_of(address.sin_addr.s_addr), u16::from_be(address.sin_port))))
         }
-        n::TM_AF_INET => Err(INVALID),
         _ => Err(Code(n::TM_EAFNOSUPPORT)),
     }
 }

@@ -31,7 +31,7 @@ pub unsafe extern "C" fn tfZeroCopyUserBufferSend(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, || Ok(None), SEND_FLAGS) }
+    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, Ok(None), SEND_FLAGS) }
 }
 
 /// `int tfZeroCopyUserBufferSendTo(..., int flags, const struct sockaddr *to, int toLength)`: the same with the destination of [`tfZeroCopySendTo`](super::zero_copy::tfZeroCopySendTo).
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn tfZeroCopyUserBufferSendTo(
 ) -> c_int {
     let known = SEND_FLAGS & !n::TM_MSG_OOB;
     // SAFETY: the caller's promise.
-    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, || destination(to, toLength), known) }
+    unsafe { send_user(sd, userBuffer, userData, length, freeFn, flags, destination(to, toLength), known) }
 }
 
 /// # Safety
@@ -65,7 +65,7 @@ unsafe fn send_user(
     length: c_int,
     free_fn: ttUserFreeFuncPtr,
     flags: c_int,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    to: Outcome<Option<SocketAddrV4>>,
     flags_known: c_int,
 ) -> c_int {
     let mut face = face::enter();
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn tfSocketScatteredSendTo(
             return Err(UNSUPPORTED);
         }
         // SAFETY: the caller's promise.
-        let to = || unsafe { destination(to, toLength) };
+        let to = unsafe { destination(to, toLength) };
         let Leave { to, patience, .. } = may_send(&face, id, flags, n::TM_MSG_DONTWAIT | n::TM_MSG_DONTROUTE, to)?;
         let buffers = blocks.iter().map(|block| block.userBufferPtr);
         let lease = if face.sends_shared(id)? { face.lease(&parts, freeFn, buffers)? } else { None };

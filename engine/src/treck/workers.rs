@@ -13,7 +13,8 @@
 use super::{
     error::{Code, INVALID, Outcome, WOULD_BLOCK, explain, returned},
     face::{self, BEDROOM, Inside, Turner},
-    gate::{Bell, pause},
+    gate::Bell,
+    lock::pause,
     numbers as n,
     park::{Bed, wake_up},
     queue::Errands,

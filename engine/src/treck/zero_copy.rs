@@ -9,6 +9,7 @@ use super::{
     messages::{Handle, Kind},
     numbers as n,
     sockets::SocketId,
+    straight,
     types::{AddressArg, read_address, tfSockaddr, ttUserBuffer, ttUserMessage, write_address},
 };
 use crate::buf::{HEADROOM_BYTES, TxBuf};
@@ -109,7 +110,7 @@ fn free(kind: Kind, addr: usize) -> c_int {
 /// `int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags)`: `send` of a zero-copy buffer, all of `length` or nothing. Errors in the order of TRECK's table.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfZeroCopySend(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
-    send(h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, || Ok(None))
+    send(h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, Ok(None))
 }
 
 /// `int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct sockaddr *to, int toLength)`: the same with a destination; a null one means the connected peer.
@@ -128,7 +129,7 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
 ) -> c_int {
     let asked = Asked { sd, length, flags, flags_known: SEND_FLAGS & !n::TM_MSG_OOB };
     // SAFETY: the caller's promise is this call's.
-    send(h, asked, || unsafe { destination(to, toLength) })
+    send(h, asked, unsafe { destination(to, toLength) })
 }
 
 /// Reads a destination; null is none. Whether the socket can have it is for [`Face::checked_destination`] to say.
@@ -155,9 +156,23 @@ struct Asked {
     flags_known: c_int,
 }
 
-#[inline]
-fn send(h: ttUserMessage, asked: Asked, to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>) -> c_int {
+#[inline(always)]
+fn send(h: ttUserMessage, asked: Asked, to: Outcome<Option<SocketAddrV4>>) -> c_int {
     let mut face = face::enter();
+    let straight = match to {
+        Ok(to) => straight::send(&face, h.addr(), (asked.sd, asked.length, asked.flags), to),
+        Err(_) => None,
+    };
+    match straight {
+        Some(Ok(())) => asked.length,
+        Some(Err(code)) => face.failed(asked.sd, code),
+        None => send_generally(&mut face, h, asked, to),
+    }
+}
+
+/// What the pages say, in their order.
+#[inline(never)]
+fn send_generally(face: &mut Inside, h: ttUserMessage, asked: Asked, to: Outcome<Option<SocketAddrV4>>) -> c_int {
     let taken = match face.messages.try_borrow_mut() {
         Ok(mut messages) => match messages.take(Kind::Message, h.addr()) {
             Some(taken) => Ok(taken),
@@ -172,11 +187,8 @@ fn send(h: ttUserMessage, asked: Asked, to: impl FnOnce() -> Outcome<Option<Sock
     };
     let mut buf = Some(buf);
     let outcome = match Handle::from_addr(h.addr()) {
-        Some(_) => send_plain(&mut face, &mut buf, asked, to),
-        None => {
-            let mut to = Some(to);
-            send_scattered(&mut face, handle, &mut buf, asked, &mut || to.take().map_or(Ok(None), |to| to()))
-        }
+        Some(_) => send_plain(face, &mut buf, asked, to),
+        None => send_scattered(face, handle, &mut buf, asked, to),
     };
     if let Ok(mut messages) = face.messages.try_borrow_mut() {
         match (outcome, buf) {
@@ -195,12 +207,11 @@ fn send(h: ttUserMessage, asked: Asked, to: impl FnOnce() -> Outcome<Option<Sock
 }
 
 /// Sends the first bytes of a buffer in one piece. On would-block it is back as it was.
-#[inline]
 fn send_plain(
     face: &mut Inside,
     buf: &mut Option<TxBuf>,
     asked: Asked,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    to: Outcome<Option<SocketAddrV4>>,
 ) -> Outcome<()> {
     let full_len = buf.as_ref().map_or(0, TxBuf::len);
     let cut = |buf: &mut TxBuf, len: usize| {
@@ -220,13 +231,12 @@ fn send_plain(
 }
 
 /// Sends the first bytes of a scattered message, as the application has trimmed it. On would-block it is back as it was.
-#[inline(never)]
 fn send_scattered(
     face: &mut Inside,
     handle: Handle,
     buf: &mut Option<TxBuf>,
     asked: Asked,
-    to: &mut dyn FnMut() -> Outcome<Option<SocketAddrV4>>,
+    to: Outcome<Option<SocketAddrV4>>,
 ) -> Outcome<()> {
     let Some(whole) = buf.as_mut() else { return Err(FAULT) };
     // `None`: out of all bounds.
@@ -261,13 +271,12 @@ fn first_of(places: &Places, len: usize) -> Option<Places> {
 }
 
 /// Sends what `cut` leaves of `buf`.
-#[inline]
 fn send_cut(
     face: &mut Inside,
     buf: &mut Option<TxBuf>,
     Asked { sd, length, flags, flags_known }: Asked,
     cut: impl FnOnce(&mut TxBuf, usize) -> Outcome<()>,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    to: Outcome<Option<SocketAddrV4>>,
 ) -> Outcome<()> {
     let id = face.socket_id(sd)?;
     let len = usize::try_from(length).ok().filter(|&len| len > 0).ok_or(INVALID)?;
@@ -298,13 +307,12 @@ pub(super) struct Leave {
 }
 
 /// What is looked at after the buffer and before the socket's state: flags and destination.
-#[inline]
 pub(super) fn may_send(
     face: &Inside,
     id: SocketId,
     flags: c_int,
     flags_known: c_int,
-    to: impl FnOnce() -> Outcome<Option<SocketAddrV4>>,
+    to: Outcome<Option<SocketAddrV4>>,
 ) -> Outcome<Leave> {
     let nested = face.is_nested();
     let (stream, writes_header, patience) = face.with_socket(id, |socket| {
@@ -317,7 +325,7 @@ pub(super) fn may_send(
     if flags & !flags_known != 0 || flags & out_of_place != 0 {
         return Err(INVALID);
     }
-    let to = to()?.map(|to| face.checked_destination(id, to)).transpose()?;
+    let to = to?.map(|to| face.checked_destination(id, to)).transpose()?;
     if stream {
         if to.is_some() {
             let connected = face.endpoints(id)?.1.is_some();
