@@ -1,8 +1,8 @@
 //! The values that hold frames, one type per phase. Moving from phase to phase consumes the value; `Drop` gives the frame back.
 
 use super::raw::{
-    Extent, Hold, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, QUEUED_MASK, QUEUED_ONE, RETAINED,
-    Raw, SUM_KNOWN, Sealed,
+    Extent, Hold, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, Piece, QUEUED_MASK, QUEUED_ONE,
+    RETAINED, Raw, SUM_KNOWN, Sealed,
 };
 use std::{fmt, rc::Rc};
 
@@ -163,6 +163,20 @@ impl TxBuf {
         self.0.prepend(N)?.try_into().map_err(|_| NoSpace)
     }
 
+    /// Puts the last `header_bytes` bytes of `block` in front of the data, and gives the copy to be changed. All of the block is copied, for a copy of fixed length is
+    /// the fastest: the head-room in front of the header has old contents afterwards, as it had before.
+    ///
+    /// # Errors
+    /// The head-room has not room for all of the block, or the block no such header.
+    #[inline]
+    pub fn prepend_block<const N: usize>(
+        &mut self,
+        block: &[u8; N],
+        header_bytes: usize,
+    ) -> Result<&mut [u8; N], NoSpace> {
+        self.0.prepend_block(block, header_bytes)
+    }
+
     /// Like [`prepend`](Self::prepend), for headers whose size is not known when compiling: their bytes, to be written.
     ///
     /// # Errors
@@ -228,7 +242,8 @@ impl TxBuf {
         let raw = self.0.into_raw();
         let state = &raw.pool.meta(raw.frame).state;
         state.set(state.get() - OWNED + QUEUED_ONE);
-        Ok(Sealed { frame: raw.frame, start: raw.start, len: raw.len as u16, more: false, pool: raw.pool })
+        let piece = Piece { frame: raw.frame, start: raw.start, len: raw.len as u16, more: false };
+        Ok(Sealed { pool: raw.pool, piece })
     }
 
     /// Prepends `header` and seals; the payload stays readable for a retransmission.
@@ -258,9 +273,9 @@ impl TxBuf {
         }
         let (start, len) = (self.0.start + header_bytes as u16, self.0.len - header_bytes as u32);
         let sealed = self.seal()?;
-        sealed.pool.set(sealed.frame, RETAINED);
+        sealed.pool.set(sealed.piece.frame, RETAINED);
         let sum = payload_sum.map_or(0, |sum| SUM_KNOWN | u32::from(sum));
-        let kept = Raw { pool: sealed.pool.clone(), frame: sealed.frame, len, start, frames: 1, sum };
+        let kept = Raw { pool: sealed.pool.clone(), frame: sealed.piece.frame, len, start, frames: 1, sum };
         Ok((sealed, Retained(Hold::new(kept))))
     }
 
@@ -431,7 +446,8 @@ impl Frozen {
             let state = &self.0.pool.meta(e.frame).state;
             state.set(state.get() + QUEUED_ONE);
             count += 1;
-            sink(Sealed { pool: self.0.pool.clone(), frame: e.frame, start: e.start, len: e.len, more });
+            let piece = Piece { frame: e.frame, start: e.start, len: e.len, more };
+            sink(Sealed { pool: self.0.pool.clone(), piece });
         });
         Ok(count)
     }
@@ -497,45 +513,42 @@ impl Sealed {
     /// Number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.piece.len as usize
     }
 
     /// There are no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.piece.len == 0
     }
 
     /// The packet goes on in the next descriptor.
     #[inline]
     pub fn more(&self) -> bool {
-        self.more
+        self.piece.more
     }
 
     /// Says that the packet goes on in the next descriptor.
     pub fn set_more(&mut self) {
-        self.more = true;
+        self.piece.more = true;
     }
 
     /// Hands the descriptor to the kernel: (address, length, more). Only ports call this.
     #[inline]
     pub fn post(self) -> (u64, u32, bool) {
-        let (frame, posted) = (self.frame, (self.pool.address(self.frame, self.start), u32::from(self.len), self.more));
-        let pool = self.into_pool();
-        let state = &pool.meta(frame).state;
-        state.set(state.get() - QUEUED_ONE + KERNEL_TX_ONE);
-        posted
+        let (pool, piece) = self.into_parts();
+        piece.post(&pool)
     }
 }
 
 impl Drop for Sealed {
     fn drop(&mut self) {
-        self.pool.release(self.frame, QUEUED_ONE);
+        self.pool.release(self.piece.frame, QUEUED_ONE);
     }
 }
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frame, start, len, more, pool: _ } = self;
-        write!(f, "Sealed(frame {frame} at {start}, {len} B{})", if *more { ", more" } else { "" })
+        let Piece { frame, start, len, more } = self.piece;
+        write!(f, "Sealed(frame {frame} at {start}, {len} B{})", if more { ", more" } else { "" })
     }
 }

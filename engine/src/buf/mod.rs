@@ -28,7 +28,7 @@ mod txqueue;
 pub use holders::{Content, Frozen, Retained, RxBuf, TxBuf};
 pub use ledger::Ledger;
 pub use pool::{Pool, PoolConfig, PoolCounters};
-pub use raw::{BadAddr, Extent, NoSpace, Sealed};
+pub use raw::{BadAddr, Extent, NoSpace, QueuedPiece, Sealed};
 pub use region::{HugePages, Pages, Region, RegionError};
 pub use txqueue::TxQueue;
 

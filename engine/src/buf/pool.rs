@@ -164,15 +164,30 @@ impl Pool {
 
     // ---- the kernel's side: only ports call these
 
-    /// Lends a frame to the kernel to receive into; the address is for the fill ring. A quarter of the receive reserve stays: without an acknowledgment
-    /// sent now and then, nothing that is received is of use.
-    #[inline]
+    /// Lends a frame to the kernel to receive into; the address is for the fill ring. See [`post_fills`](Self::post_fills).
     pub fn post_fill(&self) -> Option<u64> {
+        let mut lent = None;
+        self.post_fills(1, |addr| lent = Some(addr));
+        lent
+    }
+
+    /// Lends up to `wanted` frames to the kernel to receive into; each address is for the fill ring. A quarter of the receive reserve stays: without an
+    /// acknowledgment sent now and then, nothing that is received is of use.
+    #[inline]
+    pub fn post_fills(&self, wanted: u32, mut post: impl FnMut(u64)) {
         // The fill ring empties the pool on purpose at times: that is no failure to count.
-        if self.0.free_singles.get() <= self.0.config.rx_reserve_frames / 4 {
-            return None;
+        let free = self.0.free_singles.get();
+        let count = wanted.min(free.saturating_sub(self.0.config.rx_reserve_frames / 4));
+        let mut at = self.0.free_head.get();
+        for _ in 0..count {
+            let meta = self.0.meta(at);
+            debug_assert_eq!(meta.state.get(), 0);
+            meta.state.set(KERNEL_RX);
+            let frame = std::mem::replace(&mut at, meta.next.replace(NIL));
+            post(self.0.address(frame, 0));
         }
-        self.0.take(KERNEL_RX, 0).map(|frame| self.0.address(frame, 0))
+        self.0.free_head.set(at);
+        self.0.free_singles.set(free - count);
     }
 
     /// Takes a frame back that was lent and not used, as when a socket closes.
@@ -200,8 +215,8 @@ impl Pool {
                 if self.0.meta(frame).state.get() == KERNEL_RX && start + len as usize <= self.0.chunk_bytes() =>
             {
                 let meta = self.0.meta(frame);
+                debug_assert_eq!(meta.next.get(), NIL);
                 meta.state.set(OWNED);
-                meta.next.set(NIL);
                 Ok(RxBuf(Hold::new(Raw::new(&self.0, frame, start, len as usize))))
             }
             _ => {
@@ -229,6 +244,29 @@ impl Pool {
         }
     }
 
+    /// As [`complete_tx`](Self::complete_tx) of each of `addrs`; returns how many were good.
+    #[inline]
+    pub fn complete_all(&self, addrs: impl Iterator<Item = u64>) -> u32 {
+        let (mut good, mut freed, mut head) = (0, 0, self.0.free_head.get());
+        for addr in addrs {
+            match self.0.locate(addr) {
+                // The usual one: nobody else holds it. The list of free frames is put down once, in the end.
+                Some((frame, _)) if frame < self.0.run_base && self.0.meta(frame).state.get() == KERNEL_TX_ONE => {
+                    let meta = self.0.meta(frame);
+                    meta.state.set(0);
+                    meta.next.set(head);
+                    head = frame;
+                    freed += 1;
+                }
+                // Frees no frame of that list.
+                _ => good += u32::from(self.complete_tx(addr).is_ok()),
+            }
+        }
+        self.0.free_head.set(head);
+        self.0.free_singles.set(self.0.free_singles.get() + freed);
+        good + freed
+    }
+
     /// Writes into a lent frame, as a device would: for ports that play the kernel's part in this process.
     ///
     /// # Errors
@@ -242,7 +280,7 @@ impl Pool {
     /// # Errors
     /// The frame is not with the kernel to send, or the bytes run out of it.
     pub fn kernel_read(&self, addr: u64, len: u32, to: &mut Vec<u8>) -> Result<(), BadAddr> {
-        if self.0.device_read(addr, len, to) { Ok(()) } else { Err(BadAddr(addr)) }
+        self.0.device_read(addr, len, |bytes| to.extend_from_slice(bytes)).ok_or(BadAddr(addr))
     }
 
     /// Takes back every frame that the kernel holds, in either direction. Only after the socket is closed, when the kernel reads and writes the region no more.
@@ -260,6 +298,18 @@ impl Pool {
             }
         }
         reclaimed
+    }
+
+    /// Copies a posted descriptor's bytes to a frame that is lent to another device, as a wire between the two would.
+    ///
+    /// # Errors
+    /// The frame of either address is not with its device to read or to write, or the bytes run out of it.
+    pub fn kernel_copy(&self, addr: u64, len: u32, to: &Self, to_addr: u64) -> Result<(), BadAddr> {
+        match self.0.device_read(addr, len, |bytes| to.0.device_write(to_addr, bytes)) {
+            Some(true) => Ok(()),
+            Some(false) => Err(BadAddr(to_addr)),
+            None => Err(BadAddr(addr)),
+        }
     }
 
     /// What went wrong so far.

@@ -189,6 +189,7 @@ impl Inner {
     }
 
     /// Writes into a frame that is lent to the kernel, whose part the caller plays; false if it is not, or too short.
+    #[inline]
     pub(super) fn device_write(&self, addr: u64, bytes: &[u8]) -> bool {
         match self.locate(addr) {
             Some((frame, start))
@@ -206,17 +207,17 @@ impl Inner {
         }
     }
 
-    /// Reads a frame that the kernel has to send; false if it has not, or the bytes run out of it.
-    pub(super) fn device_read(&self, addr: u64, len: u32, to: &mut Vec<u8>) -> bool {
+    /// Reads a frame that the kernel has to send; `None` if it has not, or the bytes run out of it.
+    #[inline]
+    pub(super) fn device_read<R>(&self, addr: u64, len: u32, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
         match self.locate(addr) {
             Some((frame, start))
                 if self.meta(frame).state.get() & KERNEL_TX_MASK != 0 && start + len as usize <= self.chunk_bytes() =>
             {
                 // SAFETY: in range; a frame with the kernel to send is written by nobody, and the borrow ends before this returns.
-                to.extend_from_slice(unsafe { self.extent(Extent { frame, start: start as u16, len: len as u16 }) });
-                true
+                Some(read(unsafe { self.extent(Extent { frame, start: start as u16, len: len as u16 }) }))
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -367,6 +368,29 @@ impl Raw {
     }
 
     #[inline(always)]
+    pub(super) fn prepend_block<const N: usize>(
+        &mut self,
+        block: &[u8; N],
+        header_bytes: usize,
+    ) -> Result<&mut [u8; N], NoSpace> {
+        let start = self.start as usize;
+        if header_bytes > N || start < N {
+            return Err(NoSpace);
+        }
+        debug_assert_eq!(self.pool.meta(self.frame).state.get(), OWNED);
+        self.start = (start - header_bytes) as u16;
+        self.len += header_bytes as u32;
+        self.sum = 0;
+        // SAFETY: the `N` bytes in front of the old start lie in the frame; nobody else reads or writes them, as in `bytes_mut`.
+        let at = unsafe {
+            let data = self.pool.base.add(((self.frame as usize) << self.pool.chunk_shift) + start);
+            &mut *data.sub(N).cast::<[u8; N]>()
+        };
+        *at = *block;
+        Ok(at)
+    }
+
+    #[inline(always)]
     pub(super) fn advance(&mut self, n: usize) {
         let n = n.min(self.len as usize);
         let start = self.start as usize + n;
@@ -429,6 +453,15 @@ impl Raw {
     /// Gives up `holder` on every frame of the run and of the chain.
     #[inline]
     pub(super) fn release_all(&self, holder: u32) {
+        if self.frames == 1 && self.next() == NIL {
+            self.pool.release(self.frame, holder);
+        } else {
+            self.release_many(holder);
+        }
+    }
+
+    #[cold]
+    fn release_many(&self, holder: u32) {
         let mut at = self.next();
         for frame in self.frame..self.frame + u32::from(self.frames) {
             self.pool.release(frame, holder);
@@ -548,30 +581,74 @@ impl<const AS: u32> Drop for Hold<AS> {
     }
 }
 
-/// One finished descriptor of a packet, in an egress queue.
-#[must_use = "dropping it drops the packet"]
-pub struct Sealed {
-    pub(super) pool: Rc<Inner>,
+/// Bytes of a frame that are to be sent: one of the frame's queued count stands for them.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
     pub(super) frame: u32,
     pub(super) start: u16,
     pub(super) len: u16,
     pub(super) more: bool,
 }
+
+impl Piece {
+    /// Its place in the region, now with the kernel: (address, length, more).
+    #[inline]
+    pub(super) fn post(self, pool: &Inner) -> (u64, u32, bool) {
+        let state = &pool.meta(self.frame).state;
+        state.set(state.get() - QUEUED_ONE + KERNEL_TX_ONE);
+        (pool.address(self.frame, self.start), u32::from(self.len), self.more)
+    }
+}
+
+/// One finished descriptor of a packet.
+#[must_use = "dropping it drops the packet"]
+pub struct Sealed {
+    pub(super) pool: Rc<Inner>,
+    pub(super) piece: Piece,
+}
 const _: () = assert!(size_of::<Sealed>() == 24);
 
 impl Sealed {
-    /// Its frame, whose queued count somebody else now answers for.
+    /// Its pool, and the piece, for whose queued count somebody else now answers.
     #[inline]
-    pub(super) fn into_pool(self) -> Rc<Inner> {
+    pub(super) fn into_parts(self) -> (Rc<Inner>, Piece) {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is neither used nor dropped again, so its only field with a destructor is moved out exactly once.
-        unsafe { std::ptr::read(&this.pool) }
+        (unsafe { std::ptr::read(&this.pool) }, this.piece)
     }
 
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: within one frame (every constructor keeps that); the queued count keeps the frame from being written or freed.
-        unsafe { self.pool.extent(Extent { frame: self.frame, start: self.start, len: self.len }) }
+        QueuedPiece { pool: &self.pool, piece: self.piece }.as_slice()
+    }
+}
+
+/// A descriptor in a queue, to look at.
+#[derive(Clone, Copy)]
+pub struct QueuedPiece<'a> {
+    pub(super) pool: &'a Inner,
+    pub(super) piece: Piece,
+}
+
+impl<'a> QueuedPiece<'a> {
+    /// The bytes.
+    #[inline]
+    pub fn as_slice(&self) -> &'a [u8] {
+        let Piece { frame, start, len, more: _ } = self.piece;
+        // SAFETY: within one frame (every constructor keeps that); the queued count, which the lender keeps for `'a`, keeps the frame from being written or freed.
+        unsafe { self.pool.extent(Extent { frame, start, len }) }
+    }
+
+    /// The packet goes on in the next descriptor.
+    pub fn more(&self) -> bool {
+        self.piece.more
+    }
+}
+
+impl std::fmt::Debug for QueuedPiece<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Piece { frame, start, len, more } = self.piece;
+        write!(f, "QueuedPiece(frame {frame} at {start}, {len} B{})", if more { ", more" } else { "" })
     }
 }

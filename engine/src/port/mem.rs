@@ -155,16 +155,62 @@ impl Nic {
     pub fn carry(&mut self, to: &mut Self, limit: usize) -> usize {
         let mut carried = 0;
         while carried < limit {
-            let mtu = self.mtu;
-            let Some(packet) = self.take() else { break };
-            if packet.len() <= mtu + LINK_HEADER_BYTES_MAX {
-                to.inject(packet);
-            } else {
-                to.stats.dropped_invalid += 1;
+            let whole = self.carry_whole(to, limit - carried);
+            carried += whole;
+            // What comes next, if anything does, is in pieces.
+            if carried == limit || !self.carry_next(to) {
+                break;
             }
             carried += 1;
         }
         carried
+    }
+
+    /// As [`carry`](Self::carry), up to the first packet that has several pieces on this side or would have on the other: each is copied from frame to frame.
+    fn carry_whole(&mut self, to: &mut Self, limit: usize) -> usize {
+        let bytes_max = (self.mtu.min(to.mtu) + LINK_HEADER_BYTES_MAX).min(to.pool.chunk_bytes() - HEADROOM_BYTES);
+        let posted = self.tx.peek(u32::try_from(limit).unwrap_or(u32::MAX));
+        let mut completed = self.completion.reserve(posted.len());
+        let lent = to.fill.peek(posted.len());
+        let mut delivered = to.rx.reserve(lent.len());
+        let (mut carried, mut filled) = (0, 0);
+        for TxDesc { addr, len, options } in posted.iter() {
+            if options & PKT_CONTD != 0 || len as usize > bytes_max || completed.room() == 0 {
+                break;
+            }
+            carried += 1;
+            completed.push(CompAddr(addr));
+            let room = delivered.room() > 0;
+            let Some(FillAddr(frame)) = lent.get(filled).filter(|_| room) else {
+                to.stats.dropped_no_room += 1;
+                continue;
+            };
+            let to_addr = frame + HEADROOM_BYTES as u64;
+            match self.pool.kernel_copy(addr, len, &to.pool, to_addr) {
+                Ok(()) => {
+                    delivered.push(RxDesc { addr: to_addr, len, options: 0 });
+                    filled += 1;
+                }
+                Err(_) => self.stats.dropped_invalid += 1,
+            }
+        }
+        posted.release_first(carried);
+        completed.commit();
+        lent.release_first(filled);
+        to.stats.delivered += u64::from(delivered.commit());
+        carried as usize
+    }
+
+    /// Takes one packet, whatever its pieces, and delivers it; false if there is no whole one.
+    fn carry_next(&mut self, to: &mut Self) -> bool {
+        let mtu = self.mtu;
+        let Some(packet) = self.take() else { return false };
+        if packet.len() <= mtu + LINK_HEADER_BYTES_MAX {
+            to.inject(packet);
+        } else {
+            to.stats.dropped_invalid += 1;
+        }
+        true
     }
 }
 

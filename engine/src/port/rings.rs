@@ -87,11 +87,8 @@ impl Rings {
         if n == 0 {
             return 0;
         }
-        let mut good = 0;
-        for CompAddr(addr) in batch.iter() {
-            // A bad address is counted by the pool.
-            good += u32::from(self.pool.complete_tx(addr).is_ok());
-        }
+        // A bad address is counted by the pool.
+        let good = self.pool.complete_all(batch.iter().map(|CompAddr(addr)| addr));
         batch.release();
         self.in_flight = self.in_flight.saturating_sub(good);
         n as usize
@@ -105,10 +102,9 @@ impl Rings {
             return 0;
         }
         let mut reservation = self.fill.reserve(room);
-        while reservation.room() > 0 {
-            let Some(addr) = self.pool.post_fill() else { break };
+        self.pool.post_fills(reservation.room(), |addr| {
             reservation.push(FillAddr(addr));
-        }
+        });
         reservation.commit() as usize
     }
 
@@ -136,10 +132,11 @@ impl Rings {
                 }
             }
         }
-        self.stats.rx_bytes += rx_bytes;
         batch.release();
-        self.stats.rx_packets += (out.len() - before) as u64;
-        out.len() - before
+        let received = out.len() - before;
+        self.stats.rx_bytes += rx_bytes;
+        self.stats.rx_packets += received as u64;
+        received
     }
 
     /// See [`Port::transmit`](super::Port::transmit).
@@ -158,14 +155,15 @@ impl Rings {
             return 0;
         }
         let mut reservation = self.tx.reserve(n as u32);
-        for _ in 0..n {
-            let Some(sealed) = queue.pop() else { break };
-            let (addr, len, more) = sealed.post();
-            self.stats.tx_bytes += u64::from(len);
-            self.stats.tx_packets += u64::from(!more);
-            reservation.push(TxDesc { addr, len, options: if more { PKT_CONTD } else { 0 } });
-        }
+        let (mut tx_bytes, mut tx_packets) = (0, 0);
+        queue.post_first(n, |addr, len, more| {
+            tx_bytes += u64::from(len);
+            tx_packets += u64::from(!more);
+            reservation.push(TxDesc { addr, len, options: u32::from(more) * PKT_CONTD });
+        });
         let posted = reservation.commit();
+        self.stats.tx_bytes += tx_bytes;
+        self.stats.tx_packets += tx_packets;
         self.in_flight += posted;
         posted as usize
     }

@@ -203,17 +203,22 @@ impl<T: Entry> Batch<'_, T> {
     /// Entry number `index`, oldest first.
     #[inline]
     pub fn get(&self, index: u32) -> Option<T> {
-        (index < self.len).then(|| {
-            let at = self.ring.0.consumer.wrapping_add(index);
-            // SAFETY: entries between the consumer's index and the producer's were published with Release and are not written again
-            // before this end moves its index on.
-            self.ring.0.entry(at).with(|at| unsafe { at.read() })
-        })
+        (index < self.len).then(|| self.read(index))
     }
 
     /// All entries, oldest first.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = T> {
-        (0..self.len).filter_map(|i| self.get(i))
+        (0..self.len).map(|index| self.read(index))
+    }
+
+    /// `index` is below the number of entries.
+    #[inline]
+    fn read(&self, index: u32) -> T {
+        let at = self.ring.0.consumer.wrapping_add(index);
+        // SAFETY: entries between the consumer's index and the producer's were published with Release and are not written again
+        // before this end moves its index on.
+        self.ring.0.entry(at).with(|at| unsafe { at.read() })
     }
 
     /// Gives the first `count` entries back to the producer.

@@ -4,11 +4,7 @@ use super::{Asked, Stack, dest::Destination};
 use crate::{
     buf::TxBuf,
     proto::{IfaceId, neighbour::Lookup, udp::PendingError},
-    wire::{
-        MacAddr, arp, checksum, ethernet,
-        ipv4::{self, DONT_FRAGMENT},
-        udp,
-    },
+    wire::{MacAddr, arp, ethernet, ipv4, udp},
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -106,8 +102,6 @@ pub(super) struct Parked {
     send: IpSend,
     buf: TxBuf,
 }
-
-const UDP_HEADERS: usize = ethernet::HEADER_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
 
 /// Where a packet goes next.
 pub(super) enum Way {
@@ -231,51 +225,6 @@ impl Stack {
             }
             None => Way::Unreachable,
         }
-    }
-
-    /// Writes the headers and queues the packet.
-    #[inline]
-    fn send_to(&mut self, to: Destination, send: IpSend, mut buf: TxBuf) -> Result<(), SendError> {
-        let iface = &mut self.ifaces[usize::from(to.iface.0)];
-        let payload = buf.len();
-        let fits = payload + send.l4.header_bytes() + ipv4::HEADER_BYTES <= usize::from(to.mtu);
-        let L4::Udp { src_port, dst_port } = send.l4 else { return self.send_slowly(to, send, buf) };
-        if !fits || !buf.is_single() || iface.vlan.is_some() {
-            return self.send_slowly(to, send, buf);
-        }
-        if iface.egress.room() == 0 {
-            return Err(SendError::WouldBlock(buf));
-        }
-        let src = send.src.unwrap_or(to.source);
-        let payload_sum = buf.payload_sum().unwrap_or_else(|| checksum::sum(buf.as_slice()));
-        let Ok(headers) = buf.prepend::<UDP_HEADERS>() else { return self.send_slowly(to, send, buf) };
-        let Some((link, rest)) = headers.split_first_chunk_mut() else { return Err(SendError::MessageSize) };
-        let Some((ip, rest)) = rest.split_first_chunk_mut() else { return Err(SendError::MessageSize) };
-        let Some(l4) = rest.first_chunk_mut() else { return Err(SendError::MessageSize) };
-        let udp_len = (payload + udp::HEADER_BYTES) as u16;
-        ethernet::write(link, to.next_hop, iface.mac, ethernet::ethertype::IPV4);
-        ipv4::Repr {
-            src,
-            dst: send.dst,
-            protocol: ipv4::protocol::UDP,
-            tos: send.tos,
-            ttl: send.ttl,
-            // RFC 6864: an atomic datagram's identification means nothing.
-            id: 0,
-            flags_offset: DONT_FRAGMENT,
-            payload_len: udp_len,
-        }
-        .write(ip);
-        let sum = checksum::add(checksum::pseudo_header(src, send.dst, ipv4::protocol::UDP, udp_len), payload_sum);
-        udp::write(l4, src_port, dst_port, udp_len, sum);
-        let bytes = buf.len() as u64;
-        if let Ok(sealed) = buf.seal()
-            && iface.egress.push(sealed).is_ok()
-        {
-            self.counters.tx_frames += 1;
-            self.counters.tx_bytes += bytes;
-        }
-        Ok(())
     }
 
     /// Sends what waited for `next_hop`, which is known now.

@@ -316,8 +316,9 @@ impl Stack {
     /// An interface to change.
     pub fn interface_mut(&mut self, id: IfaceId) -> Option<&mut Interface> {
         let iface = self.ifaces.get_mut(usize::from(id.0))?;
-        // What it takes may change.
+        // What it takes may change, and what is remembered of ways through it.
         iface.last_addresses = None;
+        self.dest.clear();
         Some(iface)
     }
 

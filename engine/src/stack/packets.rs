@@ -1,4 +1,4 @@
-//! Datagrams that are not one small frame: VLANs, payloads that come with their own header, fragments, runs, chains, and bytes that several send.
+//! Datagrams that the short way (of UDP: one frame, the way known, no VLAN) is not for: payloads that come with their own header, fragments, runs, chains, and bytes that several send.
 
 use super::{
     SendError, Stack,
@@ -110,9 +110,8 @@ impl Stack {
         Ok(Some(Plan { src, datagram_bytes, packet_bytes, packets, ip_bytes, l4_bytes, id }))
     }
 
-    /// Sends a buffer.
-    #[cold]
-    pub(super) fn send_slowly(&mut self, to: Destination, send: IpSend, mut buf: TxBuf) -> Result<(), SendError> {
+    /// Writes the headers and queues the packets.
+    pub(super) fn send_to(&mut self, to: Destination, send: IpSend, mut buf: TxBuf) -> Result<(), SendError> {
         let payload_bytes = buf.total_len();
         let Some(plan) = self.plan(&to, &send, payload_bytes, buf.frame_count(), buf.is_single())? else {
             return Err(SendError::WouldBlock(buf));

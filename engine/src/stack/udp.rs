@@ -3,6 +3,7 @@
 use super::{
     SendError, Stack, StackEvent,
     demux::Demux,
+    dest::Fields,
     egress::{IpSend, L4},
     sockets::{Slot, Sockets, TableSocket},
 };
@@ -12,7 +13,7 @@ use crate::{
         tcp::Stretch,
         udp::{Datagram, PendingError, RxLimits, UdpSocket},
     },
-    wire::udp,
+    wire::{checksum, ipv4, udp},
 };
 use rand_chacha::rand_core::RngCore;
 use std::{
@@ -326,6 +327,69 @@ impl Stack {
     /// See [`SendError`].
     #[inline]
     pub fn udp_send_from(
+        &mut self,
+        handle: UdpHandle,
+        buf: TxBuf,
+        from: Option<Ipv4Addr>,
+        to: SocketAddrV4,
+    ) -> Result<(), SendError> {
+        match self.udp_send_usual(handle, buf, from, to) {
+            Ok(()) => Ok(()),
+            Err(buf) => self.udp_send_unusual(handle, buf, from, to),
+        }
+    }
+
+    /// Sends what fits a packet from one frame to where the way is known and has room.
+    ///
+    /// # Errors
+    /// It is not like that, or there is an error to tell first: nothing has happened.
+    #[inline(always)]
+    fn udp_send_usual(
+        &mut self,
+        handle: UdpHandle,
+        mut buf: TxBuf,
+        from: Option<Ipv4Addr>,
+        to: SocketAddrV4,
+    ) -> Result<(), TxBuf> {
+        let Some(socket) = self.udp.get(handle).filter(|socket| !socket.has_error()) else { return Err(buf) };
+        let (route_epoch, ifaces) = (self.routes.epoch(), &self.ifaces);
+        let headers = self.dest.headers(
+            *to.ip(),
+            |id| {
+                let iface = ifaces.get(usize::from(id.0)).filter(|iface| iface.vlan.is_none())?;
+                Some((route_epoch + iface.neighbours.epoch(), iface.mac))
+            },
+            |source| {
+                let bound = if socket.local.ip().is_unspecified() { source } else { *socket.local.ip() };
+                Fields { src: from.unwrap_or(bound), tos: socket.tos, ttl: socket.ttl }
+            },
+        );
+        let Some((iface, mtu, headers)) = headers else { return Err(buf) };
+        let egress = &mut self.ifaces[usize::from(iface.0)].egress;
+        let payload_bytes = buf.len();
+        if payload_bytes + udp::HEADER_BYTES + ipv4::HEADER_BYTES > usize::from(mtu)
+            || !buf.is_single()
+            || egress.room() == 0
+        {
+            return Err(buf);
+        }
+        let payload_sum = buf.payload_sum().unwrap_or_else(|| checksum::sum(buf.as_slice()));
+        if headers.prepend(&mut buf, payload_sum, socket.local.port(), to.port()).is_err() {
+            return Err(buf);
+        }
+        let bytes = buf.len() as u64;
+        if let Ok(sealed) = buf.seal() {
+            let pushed = egress.push(sealed).is_ok();
+            debug_assert!(pushed, "there is room");
+        }
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += bytes;
+        self.udp_sent(payload_bytes);
+        Ok(())
+    }
+
+    #[cold]
+    fn udp_send_unusual(
         &mut self,
         handle: UdpHandle,
         buf: TxBuf,

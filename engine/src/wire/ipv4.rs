@@ -80,8 +80,9 @@ impl Header {
         if packet.len() < header_len || received < total_len {
             return Err(HeaderError::Truncated);
         }
-        let options = checksum::sum(&packet[HEADER_BYTES..header_len]);
-        if checksum::add(checksum::sum_20(head), options) != 0xffff {
+        let options = &packet[HEADER_BYTES..header_len];
+        let options_sum = if options.is_empty() { 0 } else { checksum::sum(options) };
+        if checksum::add(checksum::sum_20(head), options_sum) != 0xffff {
             return Err(HeaderError::Checksum);
         }
         Ok(Self {
@@ -156,28 +157,33 @@ impl Repr {
     #[inline]
     pub fn write(&self, header: &mut [u8; HEADER_BYTES]) {
         let total = self.payload_len.saturating_add(HEADER_BYTES as u16);
-        header[0] = 0x45;
-        header[1] = self.tos;
-        header[2..4].copy_from_slice(&total.to_be_bytes());
-        header[4..6].copy_from_slice(&self.id.to_be_bytes());
-        header[6..8].copy_from_slice(&self.flags_offset.to_be_bytes());
-        header[8] = self.ttl;
-        header[9] = self.protocol;
         // Added up from the fields: reading back what was written byte by byte would wait for the stores.
+        let first = 0x4500_u64 << 48
+            | u64::from(self.tos) << 48
+            | u64::from(total) << 32
+            | u64::from(self.id) << 16
+            | u64::from(self.flags_offset);
+        let second = u64::from(self.ttl) << 24 | u64::from(self.protocol) << 16;
         let (src, dst) = (self.src.to_bits(), self.dst.to_bits());
-        let sum = 0x4500
-            + u64::from(self.tos)
-            + u64::from(total)
-            + u64::from(self.id)
-            + u64::from(self.flags_offset)
-            + u64::from(self.ttl) * 0x100
-            + u64::from(self.protocol)
-            + u64::from(src)
-            + u64::from(dst);
-        header[10..12].copy_from_slice(&(!checksum::fold_fields(sum)).to_be_bytes());
-        header[12..16].copy_from_slice(&src.to_be_bytes());
-        header[16..20].copy_from_slice(&dst.to_be_bytes());
+        let sum = (first >> 32) + (first & 0xffff_ffff) + second + u64::from(src) + u64::from(dst);
+        let checksum = !checksum::fold_fields(sum);
+        header[..8].copy_from_slice(&first.to_be_bytes());
+        header[8..16].copy_from_slice(&((second | u64::from(checksum)) << 32 | u64::from(src)).to_be_bytes());
+        header[16..].copy_from_slice(&dst.to_be_bytes());
     }
+}
+
+/// The checksum field of a header.
+#[inline]
+pub fn checksum_of(header: &[u8; HEADER_BYTES]) -> u16 {
+    be16(header, 10)
+}
+
+/// Gives a header that is there another length, of header and payload. `sum` is that of the header with it.
+#[inline]
+pub fn patch_len(header: &mut [u8; HEADER_BYTES], total_len: u16, sum: u64) {
+    header[2..4].copy_from_slice(&total_len.to_be_bytes());
+    header[10..12].copy_from_slice(&(!checksum::fold_fields(sum)).to_be_bytes());
 }
 
 /// Whether the options of a header are acceptable: each within the header (RFC 1122 section 3.2.1.8), and no source route, which would let a sender steer packets

@@ -448,6 +448,21 @@ impl Repr {
     }
 }
 
+/// The checksum field of a header.
+#[inline]
+pub fn checksum_of(header: &[u8; HEADER_BYTES]) -> u16 {
+    be16(header, 16)
+}
+
+/// Gives a header that is there a sequence number and flags. `sum` is that of pseudo-header, header and payload without these two.
+#[inline]
+pub fn patch(header: &mut [u8; HEADER_BYTES], seq: SeqNum, flags: u8, sum: u64) {
+    header[4..8].copy_from_slice(&seq.0.to_be_bytes());
+    header[13] = flags;
+    let sum = sum + u64::from(seq.0) + u64::from(flags);
+    header[16..18].copy_from_slice(&(!checksum::fold_fields(sum)).to_be_bytes());
+}
+
 #[inline]
 const fn seq_at(bytes: &[u8], at: usize) -> SeqNum {
     SeqNum(be32(bytes, at))

@@ -1,6 +1,6 @@
 //! The UDP header (RFC 768).
 
-use super::be16;
+use super::{be16, checksum};
 
 /// Length of the header, in bytes.
 pub const HEADER_BYTES: usize = 8;
@@ -43,19 +43,16 @@ impl Header {
     }
 }
 
-/// Writes a header. `sum` is the sum of pseudo-header and payload (see [`checksum`](super::checksum)); the checksum is computed from it.
+/// Writes a header. `sum` is the sum of pseudo-header and payload (see [`checksum`]), folded or not; the checksum is computed from it.
 #[inline]
-pub fn write(header: &mut [u8; HEADER_BYTES], src_port: u16, dst_port: u16, len: u16, sum: u16) {
-    header[..2].copy_from_slice(&src_port.to_be_bytes());
-    header[2..4].copy_from_slice(&dst_port.to_be_bytes());
-    header[4..6].copy_from_slice(&len.to_be_bytes());
-    let parsed = Header { src_port, dst_port, len: len as usize, checksum: 0 };
+pub fn write(header: &mut [u8; HEADER_BYTES], src_port: u16, dst_port: u16, len: u16, sum: impl Into<u64>) {
+    let fields = [src_port, dst_port, len].map(u64::from);
     // RFC 768: a computed checksum of zero is sent as all ones, because zero says that there is none.
-    let checksum = match !super::checksum::add(parsed.sum(), sum) {
+    let checksum = match !checksum::fold_fields(sum.into() + fields.iter().sum::<u64>()) {
         0 => 0xffff,
         other => other,
     };
-    header[6..].copy_from_slice(&checksum.to_be_bytes());
+    *header = (fields[0] << 48 | fields[1] << 32 | fields[2] << 16 | u64::from(checksum)).to_be_bytes();
 }
 
 #[cfg(test)]
@@ -65,7 +62,7 @@ mod tests {
     #[test]
     fn lengths() {
         let mut bytes = [0; 8];
-        write(&mut bytes, 7, 9, 8, 0);
+        write(&mut bytes, 7, 9, 8, 0_u16);
         assert!(Header::parse(&bytes, 8).is_some());
         assert!(Header::parse(&bytes, 7).is_none());
         assert!(Header::parse(&bytes[..7], 7).is_none());

@@ -302,7 +302,7 @@ fn a_queue_is_bounded_and_knows_whole_packets() {
     let first = queue.pop().unwrap();
     assert!(!first.more());
     queue.unpop(first).unwrap();
-    assert!(queue.iter().map(Sealed::more).eq([false, true, true, false]));
+    assert!(queue.iter().map(|piece| piece.more()).eq([false, true, true, false]));
     queue.truncate(1);
     assert_eq!((queue.len(), pool.ledger().queued), (1, 1));
     drop(queue);

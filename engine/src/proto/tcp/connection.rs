@@ -8,7 +8,7 @@ use super::{
     rtt::RttEstimator,
     sender::{Pending, Phase, Sender},
     spares::Spares,
-    types::{CloseReason, Endpoints, NEVER, TcpEvent, TcpInfo, TcpOptions, TcpState},
+    types::{CloseReason, Endpoints, NEVER, RecvRefusal, SendRefusal, TcpEvent, TcpInfo, TcpOptions, TcpState},
 };
 use crate::{
     buf::{Content, RxBuf, TxBuf},
@@ -35,34 +35,6 @@ pub(super) mod bits {
     pub(in super::super) const PEER_FINISHED: u8 = 16;
     pub(in super::super) const SENT: u8 = 32;
     pub(in super::super) const CLOSED: u8 = 64;
-}
-
-/// Why a send was refused.
-#[derive(Debug)]
-pub enum SendRefusal {
-    /// No room in the send queue now.
-    WouldBlock(TxBuf),
-    /// Longer than the send queue can ever hold, or empty.
-    MessageSize(TxBuf),
-    /// After `shutdown`.
-    Shutdown,
-    /// Not connected yet, or not any more.
-    NotConnected,
-    /// It ended like this.
-    Closed(CloseReason),
-}
-
-/// Why there is nothing to receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecvRefusal {
-    /// Nothing has come yet.
-    WouldBlock,
-    /// The peer has finished, and all of it was taken.
-    Finished,
-    /// Not connected.
-    NotConnected,
-    /// It ended like this.
-    Closed(CloseReason),
 }
 
 /// What has to be sent though no data asks for it.
@@ -277,6 +249,7 @@ impl Connection {
             && !self.ack_now
     }
 
+    #[inline]
     fn can_queue(&self) -> bool {
         !self.send.fin_queued
             && !self.detached
@@ -289,19 +262,32 @@ impl Connection {
     /// See [`SendRefusal`].
     #[inline]
     pub fn send(&mut self, buf: TxBuf, scarce: bool, spares: &mut Spares) -> Result<(), SendRefusal> {
-        if let Some(refusal) = self.refuse_send() {
-            return Err(refusal);
-        }
         let len = buf.total_len();
-        if len == 0 || len > self.options.send_queue_bytes as usize {
-            return Err(SendRefusal::MessageSize(buf));
-        }
-        if len > self.send.room(&self.options) as usize || scarce && self.send.queued_bytes() > 0 {
-            self.send.wants_room = true;
-            return Err(SendRefusal::WouldBlock(buf));
+        let waits = scarce && self.send.queued_bytes() > 0;
+        if len == 0
+            || len > self.send.room(&self.options) as usize
+            || waits
+            || self.closed.is_some()
+            || !self.can_queue()
+        {
+            return Err(self.refuse(buf));
         }
         self.send.enqueue(buf, false, spares);
         Ok(())
+    }
+
+    /// Why a buffer cannot be taken now.
+    #[cold]
+    fn refuse(&mut self, buf: TxBuf) -> SendRefusal {
+        if let Some(refusal) = self.refuse_send() {
+            return refusal;
+        }
+        let len = buf.total_len();
+        if len == 0 || len > self.options.send_queue_bytes as usize {
+            return SendRefusal::MessageSize(buf);
+        }
+        self.send.wants_room = true;
+        SendRefusal::WouldBlock(buf)
     }
 
     /// Sends `range` of bytes that other connections, or this one, may send too: nothing is copied, and they are free when the last is acknowledged.

@@ -5,7 +5,7 @@ use crate::{
     buf::{Frozen, Pool, Retained, TxBuf},
     telemetry::Counters,
     time::Instant,
-    wire::tcp::Repr,
+    wire::{seq::SeqNum, tcp::Repr},
 };
 
 /// IP header fields that a segment asks for.
@@ -22,6 +22,9 @@ pub type Stretch<'a> = (&'a Frozen, usize, usize);
 
 /// Time, memory and the way out. The stack is one; tests have another.
 pub trait Host {
+    /// Headers as they go in front of a payload, from the link's on.
+    type Headers;
+
     /// The time.
     fn now(&self) -> Instant;
     /// The frames.
@@ -42,11 +45,19 @@ pub trait Host {
     fn pieces_max(&self, to: &Endpoints) -> usize;
     /// Sends a segment without payload. False: it could not go now.
     fn send_bare(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr) -> bool;
+    /// Writes down the headers of segments that are sent together; sequence number, flags and payload are each one's own. `None`: the way is not known now.
+    fn write_headers(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr) -> Option<Self::Headers>;
     /// Sends a segment whose payload is the whole of one frame, which also gets the headers.
     ///
     /// # Errors
     /// It could not go now.
-    fn send_whole(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr, payload: TxBuf) -> Result<Retained, TxBuf>;
+    fn send_whole(
+        &mut self,
+        headers: &Self::Headers,
+        seq: SeqNum,
+        flags: u8,
+        payload: TxBuf,
+    ) -> Result<Retained, TxBuf>;
     /// Sends a segment whose payload lies in pieces, behind a frame with the headers. False: it could not go now.
     fn send_pieces(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr, payload: &[Stretch<'_>]) -> bool;
 }

@@ -34,7 +34,7 @@ mod time_wait;
 mod timers;
 mod types;
 
-pub use connection::{Connection, Opening, RecvRefusal, SendRefusal};
+pub use connection::{Connection, Opening};
 pub use half_open::{HalfOpen, HalfOpenReaction};
 pub use host::{Host, IpFields, Stretch};
 pub use input::{Incoming, Reaction};
@@ -42,6 +42,6 @@ pub use output::Progress;
 pub use spares::Spares;
 pub use time_wait::{TimeWait, TimeWaitReaction};
 pub use types::{
-    CloseReason, Ecn, Endpoints, Keepalive, LossDetection, NEVER, TcpConfig, TcpEvent, TcpInfo, TcpOptions, TcpState,
-    timestamp,
+    CloseReason, Ecn, Endpoints, Keepalive, LossDetection, NEVER, RecvRefusal, SendRefusal, TcpConfig, TcpEvent,
+    TcpInfo, TcpOptions, TcpState, timestamp,
 };

@@ -3,10 +3,11 @@
 use super::{
     connection::{Connection, Probe},
     host::{Host, IpFields, Stretch},
-    sender::{Bytes, Marks, Payload, Phase, Segment},
+    sender::{Bytes, Marks, Payload, Pending, Phase, Segment},
     types::{NEVER, TcpState},
 };
 use crate::{
+    buf::{Retained, TxBuf},
     time::{Duration, Instant},
     wire::{
         seq::SeqNum,
@@ -40,6 +41,12 @@ pub enum Progress {
 enum Sent {
     Yes,
     Blocked,
+}
+
+/// What segments that leave together have in common.
+struct Train<H> {
+    headers: H,
+    flags: u8,
 }
 
 /// What keeps the next new segment back.
@@ -172,6 +179,7 @@ impl Connection {
         self.send.cwnd_limited = false;
         let first = self.send.segments.is_empty();
         let before = self.send.nxt;
+        let mut train = None;
         let progress = loop {
             let len = match self.next_segment(false, host) {
                 Next::Segment(len) => len,
@@ -191,7 +199,7 @@ impl Connection {
             if self.options.pacing && self.send.pace_at > now {
                 break Progress::Done;
             }
-            if self.send_segment(len, host) == Sent::Blocked {
+            if self.send_segment(len, &mut train, host) == Sent::Blocked {
                 // If the way stays blocked for good (nobody answers ARP), the timer notices.
                 self.arm_persist(now);
                 break Progress::Blocked;
@@ -237,7 +245,7 @@ impl Connection {
     }
 
     /// How long the next segment of new data is, and whether it may go.
-    #[inline]
+    #[inline(always)]
     fn next_segment(&self, forced: bool, host: &impl Host) -> Next {
         let send = &self.send;
         let mss = u32::from(send.mss);
@@ -273,6 +281,11 @@ impl Connection {
         Next::Segment(len)
     }
 
+    #[inline(never)]
+    fn next_forced(&self, host: &impl Host) -> Next {
+        self.next_segment(true, host)
+    }
+
     /// How many bytes of the first pending buffers one segment can take in `pieces_max` descriptors with the headers'.
     fn joined_len(&self, mss: u32, pieces_max: usize) -> u32 {
         let (mut len, mut pieces) = (0, 1);
@@ -287,9 +300,14 @@ impl Connection {
         len.clamp(self.pending_len(0).min(mss), mss)
     }
 
-    /// Sends `len` bytes of new data, or a FIN alone.
-    #[inline]
-    fn send_segment(&mut self, len: u32, host: &mut impl Host) -> Sent {
+    #[inline(never)]
+    fn send_alone(&mut self, len: u32, host: &mut impl Host) -> Sent {
+        self.send_segment(len, &mut None, host)
+    }
+
+    /// Sends `len` bytes of new data, or a FIN alone. `train` is for the segments of one call of [`poll_transmit`](Self::poll_transmit).
+    #[inline(always)]
+    fn send_segment<H: Host>(&mut self, len: u32, train: &mut Option<Train<H::Headers>>, host: &mut H) -> Sent {
         let now = host.now();
         let seq = self.send.nxt;
         let empties = self.send.end == seq + len;
@@ -307,33 +325,33 @@ impl Connection {
         if self.send.cwr && len > 0 {
             bits |= flags::CWR;
         }
-        let ip = self.ip(len > 0);
-        let repr = self.repr(seq, bits, host);
         let whole = self.send.pending.front().is_some_and(|first| first.len == len && first.buf.is_some());
-        let payload = if len == 0 {
+        let payload = if whole
+            && let Some(first) = self.send.pending.pop_front()
+            && let Pending { buf: Some(buf), open, .. } = first
+        {
+            match self.send_whole(seq, bits, buf, train, host) {
+                Ok(kept) => Payload::Kept(kept),
+                Err(buf) => {
+                    self.send.pending.push_front(Pending { seq, len, buf: Some(buf), open });
+                    return Sent::Blocked;
+                }
+            }
+        } else if len == 0 {
+            let (ip, repr) = (self.ip(false), self.repr(seq, bits, host));
             if !host.send_bare(&self.ends, ip, &repr) {
                 return Sent::Blocked;
             }
             Payload::None
-        } else if whole
-            && let Some(first) = self.send.pending.front_mut()
-            && let Some(buf) = first.buf.take()
-        {
-            match host.send_whole(&self.ends, ip, &repr, buf) {
-                Ok(kept) => Payload::Kept(kept),
-                Err(buf) => {
-                    first.buf = Some(buf);
-                    return Sent::Blocked;
-                }
-            }
         } else {
+            let (ip, repr) = (self.ip(true), self.repr(seq, bits, host));
             self.freeze(len);
             if !host.send_pieces(&self.ends, ip, &repr, &stretches(&self.send.shared, seq, len)) {
                 return Sent::Blocked;
             }
+            self.consume_pending(len);
             Payload::Shared
         };
-        self.consume_pending(len);
         if self.send.pending.is_empty() {
             host.spares().pending.strip(&mut self.send.pending);
         }
@@ -360,6 +378,27 @@ impl Connection {
         }
         self.acknowledged();
         Sent::Yes
+    }
+
+    /// Sends a segment whose payload is a frame's, with the headers of `train` if those still hold.
+    #[inline(always)]
+    fn send_whole<H: Host>(
+        &mut self,
+        seq: SeqNum,
+        bits: u8,
+        payload: TxBuf,
+        train: &mut Option<Train<H::Headers>>,
+        host: &mut H,
+    ) -> Result<Retained, TxBuf> {
+        // An urgent pointer counts from each segment's own sequence number.
+        if train.is_none() || self.send.urgent_end.is_some() {
+            let (ip, repr) = (self.ip(true), self.repr(seq, flags::ACK, host));
+            *train = host.write_headers(&self.ends, ip, &repr).map(|headers| Train { headers, flags: repr.flags });
+        }
+        match train {
+            Some(train) => host.send_whole(&train.headers, seq, train.flags | bits, payload),
+            None => Err(payload),
+        }
     }
 
     /// The first `len` pending bytes become frozen ones.
@@ -427,10 +466,16 @@ impl Connection {
         let ip = self.ip(false);
         let repr = self.repr(seq, bits, host);
         let (sent, payload) = match payload {
-            Payload::Ready(buf) => match host.send_whole(&self.ends, ip, &repr, buf) {
-                Ok(kept) => (true, Payload::Kept(kept)),
-                Err(buf) => (false, Payload::Ready(buf)),
-            },
+            Payload::Ready(buf) => {
+                let sent = match host.write_headers(&self.ends, ip, &repr) {
+                    Some(headers) => host.send_whole(&headers, seq, repr.flags, buf),
+                    None => Err(buf),
+                };
+                match sent {
+                    Ok(kept) => (true, Payload::Kept(kept)),
+                    Err(buf) => (false, Payload::Ready(buf)),
+                }
+            }
             Payload::Shared => {
                 let sent = host.send_pieces(&self.ends, ip, &repr, &stretches(&self.send.shared, seq, payload_len));
                 (sent, Payload::Shared)
@@ -489,9 +534,9 @@ impl Connection {
             Probe::None => return Sent::Yes,
             Probe::Tail => {
                 // RFC 8985 section 7.3: new data if there is some, else the last segment again.
-                let new = matches!(self.next_segment(true, host), Next::Segment(len) if len > 0);
-                let sent = if new && let Next::Segment(len) = self.next_segment(true, host) {
-                    self.send_segment(len, host)
+                let new = matches!(self.next_forced(host), Next::Segment(len) if len > 0);
+                let sent = if new && let Next::Segment(len) = self.next_forced(host) {
+                    self.send_alone(len, host)
                 } else if let Some(last) = self.send.segments.len().checked_sub(1) {
                     self.resend(last, host)
                 } else {
@@ -506,10 +551,10 @@ impl Connection {
                 self.send.set_timer(host.now());
             }
             Probe::Window => {
-                if let Next::Segment(len) = self.next_segment(true, host)
+                if let Next::Segment(len) = self.next_forced(host)
                     && self.send.wnd > 0
                 {
-                    if self.send_segment(len, host) == Sent::Blocked {
+                    if self.send_alone(len, host) == Sent::Blocked {
                         return Sent::Blocked;
                     }
                     self.send.waiting_since = host.now();

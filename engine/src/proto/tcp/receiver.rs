@@ -470,11 +470,11 @@ impl Receiver {
 
     /// Moves the edge on if that is worth telling (RFC 9293 section 3.8.6.2.2, silly windows), and gives the field of the header. The edge never retreats.
     pub(super) fn advertise(&mut self, options: &TcpOptions, host: &impl Host) -> u16 {
-        if self.worth_telling(options, host) {
-            self.edge = self.nxt + self.window_bytes(options, host);
+        if let Some(edge) = self.edge_worth_telling(options, host) {
+            self.edge = edge;
         }
         let open = if self.edge.gt(self.nxt) { self.edge.since(self.nxt) } else { 0 };
-        let field = open.div_ceil(1 << self.scale).min(u32::from(u16::MAX));
+        let field = ((u64::from(open) + (1 << self.scale) - 1) >> self.scale).min(u64::from(u16::MAX)) as u32;
         // What the field says is what the peer may send, rounding included.
         self.edge = self.edge.max(self.nxt + (field << self.scale));
         field as u16
@@ -482,8 +482,14 @@ impl Receiver {
 
     /// The window could grow by a full segment or half the buffer.
     pub(super) fn worth_telling(&self, options: &TcpOptions, host: &impl Host) -> bool {
+        self.edge_worth_telling(options, host).is_some()
+    }
+
+    /// Where it would end then.
+    #[inline]
+    fn edge_worth_telling(&self, options: &TcpOptions, host: &impl Host) -> Option<SeqNum> {
         let edge = self.nxt + self.window_bytes(options, host);
-        edge.gt(self.edge) && edge.since(self.edge) >= self.segment_bytes.min(self.limit / 2)
+        (edge.gt(self.edge) && edge.since(self.edge) >= self.segment_bytes.min(self.limit / 2)).then_some(edge)
     }
 
     /// The window that the peer knows of.

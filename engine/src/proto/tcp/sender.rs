@@ -294,6 +294,7 @@ impl Sender {
     }
 
     /// Bytes that the application gave and the peer has not acknowledged.
+    #[inline]
     pub(super) fn queued_bytes(&self) -> u32 {
         // `una` may be one past `end` when our FIN is acknowledged.
         if self.end.gt(self.una) { self.end.since(self.una) } else { 0 }
@@ -315,6 +316,7 @@ impl Sender {
     }
 
     /// What is queued, in frames: exact but for runs, whose segments count instead.
+    #[inline]
     fn frames(&self) -> usize {
         self.pending.len() + self.segments.len()
     }
@@ -323,11 +325,15 @@ impl Sender {
     #[inline]
     pub(super) fn in_flight(&self) -> u32 {
         let out = self.nxt.since(self.una);
+        if self.sacked_bytes | self.lost_bytes | self.dup_acks == 0 {
+            return out;
+        }
         let dup = self.dup_acks.saturating_mul(u32::from(self.mss));
         out.saturating_sub(self.sacked_bytes).saturating_sub(self.lost_bytes).saturating_sub(dup)
     }
 
-    /// Takes a buffer of `len` bytes, which fit.
+    /// Takes a buffer, which fits.
+    #[inline]
     pub(super) fn enqueue(&mut self, buf: TxBuf, open: bool, spares: &mut Spares) {
         let len = buf.total_len() as u32;
         let seq = self.end;

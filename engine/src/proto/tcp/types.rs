@@ -1,7 +1,10 @@
 //! Names and limits of TCP.
 
 use super::{congestion::Algorithm, rtt::RtoConfig};
-use crate::time::{Duration, Instant};
+use crate::{
+    buf::TxBuf,
+    time::{Duration, Instant},
+};
 use std::{fmt, net::SocketAddrV4};
 
 /// Never: for deadlines that are not set.
@@ -312,4 +315,32 @@ pub struct TcpInfo {
     pub ecn: bool,
     /// Scale of the peer's window and of ours.
     pub window_scales: (u8, u8),
+}
+
+/// Why a send was refused.
+#[derive(Debug)]
+pub enum SendRefusal {
+    /// No room in the send queue now.
+    WouldBlock(TxBuf),
+    /// Longer than the send queue can ever hold, or empty.
+    MessageSize(TxBuf),
+    /// After `shutdown`.
+    Shutdown,
+    /// Not connected yet, or not any more.
+    NotConnected,
+    /// It ended like this.
+    Closed(CloseReason),
+}
+
+/// Why there is nothing to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvRefusal {
+    /// Nothing has come yet.
+    WouldBlock,
+    /// The peer has finished, and all of it was taken.
+    Finished,
+    /// Not connected.
+    NotConnected,
+    /// It ended like this.
+    Closed(CloseReason),
 }

@@ -1,23 +1,74 @@
 //! Segments on their way out: what [`Host`] means for a stack.
 
 use super::super::{
-    Stack,
+    SendError, Stack,
     dest::Destination,
     egress::{IpSend, L4},
 };
 use crate::{
-    buf::{Pool, Retained, TxBuf},
-    proto::tcp::{Endpoints, Host, IpFields, Spares, Stretch, TcpConfig},
+    buf::{Pool, Retained, Sealed, TxBuf},
+    proto::{
+        IfaceId,
+        tcp::{Endpoints, Host, IpFields, Spares, Stretch, TcpConfig},
+    },
     telemetry::Counters,
     time::Instant,
     wire::{
         checksum, ethernet,
         ipv4::{self, DONT_FRAGMENT},
+        seq::SeqNum,
         tcp,
     },
 };
 
+/// Most bytes of Ethernet, IPv4 and TCP headers, in whole registers: what a VLAN, timestamps and three SACK blocks take fits, and so does the longest.
+const HEADERS_BYTES_MAX: usize = 112;
+
+/// The headers of segments that leave together. Each is a copy of these in which a few fields are its own.
+#[derive(Debug)]
+pub struct SegmentHeaders {
+    /// They end with it.
+    block: [u8; HEADERS_BYTES_MAX],
+    len: usize,
+    tcp_len: usize,
+    iface: IfaceId,
+    /// The sums of the IPv4 header without payload, and of pseudo-header and TCP header without payload, sequence number and flags.
+    ip_sum: u16,
+    tcp_sum: u16,
+}
+
+impl SegmentHeaders {
+    /// The IPv4 and the TCP header.
+    #[inline]
+    fn parts<'a>(
+        &self,
+        block: &'a mut [u8; HEADERS_BYTES_MAX],
+    ) -> Option<(&'a mut [u8; ipv4::HEADER_BYTES], &'a mut [u8; tcp::HEADER_BYTES])> {
+        let (front, segment) = block.split_at_mut_checked(HEADERS_BYTES_MAX.checked_sub(self.tcp_len)?)?;
+        Some((front.last_chunk_mut()?, segment.first_chunk_mut()?))
+    }
+
+    /// Gives a copy its own fields.
+    #[inline(always)]
+    fn complete(
+        &self,
+        block: &mut [u8; HEADERS_BYTES_MAX],
+        seq: SeqNum,
+        flags: u8,
+        payload_len: usize,
+        payload_sum: u16,
+    ) {
+        let Some((network, segment)) = self.parts(block) else { return };
+        let total = (ipv4::HEADER_BYTES + self.tcp_len + payload_len) as u16;
+        ipv4::patch_len(network, total, u64::from(self.ip_sum) + payload_len as u64);
+        let sum = u64::from(self.tcp_sum) + u64::from(payload_sum) + payload_len as u64;
+        tcp::patch(segment, seq, flags, sum);
+    }
+}
+
 impl Host for Stack {
+    type Headers = SegmentHeaders;
+
     fn now(&self) -> Instant {
         self.now
     }
@@ -59,71 +110,55 @@ impl Host for Stack {
     }
 
     fn send_bare(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> bool {
-        let Some(mut buf) = self.pool.alloc_control() else { return false };
-        let mut header = [0; tcp::HEADER_BYTES_MAX];
-        let pseudo = pseudo_header(to, repr.header_len());
-        let len = repr.write(&mut header, pseudo);
-        if buf.put_slice(&header[..len]).is_err() {
+        let Some(way) = self.remembered_way(*to.remote.ip()) else { return self.send_bare_uncached(to, ip, repr) };
+        if self.ifaces[usize::from(way.iface.0)].egress.room() == 0 {
             return false;
         }
-        let send = IpSend {
-            src: Some(*to.local.ip()),
-            dst: *to.remote.ip(),
-            tos: ip.tos,
-            ttl: ip.ttl,
-            broadcast: false,
-            l4: L4::Ready { protocol: ipv4::protocol::TCP },
-        };
-        match self.send_ip(send, buf) {
-            Ok(()) => {
-                self.counters.tcp_tx_segments += 1;
-                true
-            }
-            Err(super::super::SendError::WouldBlock(_)) => false,
-            // Nobody to send it to: as good as lost on the way.
-            Err(_) => {
-                self.counters.drop_tx_no_route += 1;
-                true
-            }
+        let Some(mut buf) = self.pool.alloc_control() else { return false };
+        let Ok(headers) = buf.prepend_room(self.headers_len(&way, repr)) else { return false };
+        self.put_headers(headers, to, ip, repr, 0, 0, &way);
+        if let Ok(sealed) = buf.seal() {
+            self.push_segment(way.iface, sealed);
         }
+        true
     }
 
     #[inline]
+    fn write_headers(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> Option<SegmentHeaders> {
+        let way = self.way_to(*to.remote.ip())?;
+        let mut block = [0; HEADERS_BYTES_MAX];
+        let (len, tcp_len) = (self.headers_len(&way, repr), repr.header_len());
+        let own = tcp::Repr { seq: SeqNum(0), flags: 0, ..*repr };
+        self.put_headers(block.get_mut(HEADERS_BYTES_MAX - len..)?, to, ip, &own, 0, 0, &way);
+        let mut headers = SegmentHeaders { block, len, tcp_len, iface: way.iface, ip_sum: 0, tcp_sum: 0 };
+        let (network, segment) = headers.parts(&mut block)?;
+        (headers.ip_sum, headers.tcp_sum) = (!ipv4::checksum_of(network), !tcp::checksum_of(segment));
+        Some(headers)
+    }
+
+    #[inline(always)]
     fn send_whole(
         &mut self,
-        to: &Endpoints,
-        ip: IpFields,
-        repr: &tcp::Repr,
+        headers: &SegmentHeaders,
+        seq: SeqNum,
+        flags: u8,
         mut payload: TxBuf,
     ) -> Result<Retained, TxBuf> {
-        let Some(way) = self.tcp_way(to) else { return Err(payload) };
-        if self.ifaces[usize::from(way.iface.0)].egress.room() == 0 {
+        let iface = &mut self.ifaces[usize::from(headers.iface.0)];
+        if iface.egress.room() == 0 {
             return Err(payload);
         }
-        let payload_sum = match payload.payload_sum() {
-            Some(sum) => sum,
-            None => {
-                let sum = checksum::sum(payload.as_slice());
-                payload.set_payload_sum(sum);
-                sum
-            }
-        };
+        let payload_sum = payload.payload_sum().unwrap_or_else(|| checksum::sum(payload.as_slice()));
         let payload_len = payload.len();
-        let headers_len = self.headers_len(&way, repr);
-        let Ok(headers) = payload.prepend_room(headers_len) else { return Err(payload) };
-        self.write_headers(headers, to, ip, repr, payload_len, payload_sum, &way);
-        let (sealed, kept) = payload.seal_behind(headers_len, Some(payload_sum))?;
-        let bytes = sealed.len() as u64;
-        let pushed = self.ifaces[usize::from(way.iface.0)].egress.push(sealed).is_ok();
-        debug_assert!(pushed, "room was checked");
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += bytes;
-        self.counters.tcp_tx_segments += 1;
+        let Ok(block) = payload.prepend_block(&headers.block, headers.len) else { return Err(payload) };
+        headers.complete(block, seq, flags, payload_len, payload_sum);
+        let (sealed, kept) = payload.seal_behind(headers.len, Some(payload_sum))?;
+        self.push_segment(headers.iface, sealed);
         Ok(kept)
     }
 
     fn send_pieces(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr, payload: &[Stretch<'_>]) -> bool {
-        let Some(way) = self.tcp_way(to) else { return false };
+        let Some(way) = self.way_to(*to.remote.ip()) else { return false };
         let at = usize::from(way.iface.0);
         let len: usize = payload.iter().map(|(_, _, len)| len).sum();
         let pieces: usize = payload.iter().map(|(frozen, from, len)| frozen.count_pieces(*from, *len)).sum();
@@ -149,7 +184,7 @@ impl Host for Stack {
             checksum::sum_pieces(payload.iter().flat_map(|&(frozen, from, len)| frozen.slices(from, len)));
         let headers_len = self.headers_len(&way, repr);
         let Ok(headers) = head.prepend_room(headers_len) else { return false };
-        self.write_headers(headers, to, ip, repr, len, payload_sum, &way);
+        self.put_headers(headers, to, ip, repr, len, payload_sum, &way);
         let Ok(mut head) = head.seal() else { return false };
         let egress = &mut self.ifaces[at].egress;
         if copied {
@@ -185,10 +220,47 @@ impl Host for Stack {
 }
 
 impl Stack {
-    /// How a connection's segments go, if that is known now; if not, it is being asked.
-    #[inline]
-    fn tcp_way(&mut self, to: &Endpoints) -> Option<Destination> {
-        self.way_to(*to.remote.ip())
+    /// Queues a segment in one frame; there is room for it.
+    #[inline(always)]
+    fn push_segment(&mut self, iface: IfaceId, sealed: Sealed) {
+        let bytes = sealed.len() as u64;
+        let pushed = self.ifaces[usize::from(iface.0)].egress.push(sealed).is_ok();
+        debug_assert!(pushed, "room was checked");
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += bytes;
+        self.counters.tcp_tx_segments += 1;
+    }
+
+    /// As [`send_bare`](Host::send_bare), where the way has to be found first: the segment waits for a neighbour that is being asked.
+    #[cold]
+    fn send_bare_uncached(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> bool {
+        let Some(mut buf) = self.pool.alloc_control() else { return false };
+        let mut header = [0; tcp::HEADER_BYTES_MAX];
+        let pseudo = pseudo_header(to, repr.header_len());
+        let len = repr.write(&mut header, pseudo);
+        if buf.put_slice(&header[..len]).is_err() {
+            return false;
+        }
+        let send = IpSend {
+            src: Some(*to.local.ip()),
+            dst: *to.remote.ip(),
+            tos: ip.tos,
+            ttl: ip.ttl,
+            broadcast: false,
+            l4: L4::Ready { protocol: ipv4::protocol::TCP },
+        };
+        match self.send_ip(send, buf) {
+            Ok(()) => {
+                self.counters.tcp_tx_segments += 1;
+                true
+            }
+            Err(SendError::WouldBlock(_)) => false,
+            // Nobody to send it to: as good as lost on the way.
+            Err(_) => {
+                self.counters.drop_tx_no_route += 1;
+                true
+            }
+        }
     }
 
     /// Length of Ethernet, IPv4 and TCP headers, in bytes.
@@ -200,7 +272,7 @@ impl Stack {
     /// Writes those headers to `out`, which is as long as they are.
     #[inline]
     #[allow(clippy::too_many_arguments, reason = "one call writes all headers of a segment")]
-    fn write_headers(
+    fn put_headers(
         &self,
         out: &mut [u8],
         to: &Endpoints,
