@@ -30,8 +30,16 @@ impl Rig {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut StackConfig, &mut IfaceConfig)) -> Self {
+        Self::on(Self::pool(), change)
+    }
+
+    pub(crate) fn pool() -> Pool {
         let region = Region::map(2048, 4096, HugePages::Never).unwrap();
-        let pool = Pool::new(region, PoolConfig { rx_reserve_frames: 64, run_frames: 64 });
+        Pool::new(region, PoolConfig { rx_reserve_frames: 64, run_frames: 64 })
+    }
+
+    /// All frames of `pool` must be free.
+    pub(crate) fn on(pool: Pool, change: impl FnOnce(&mut StackConfig, &mut IfaceConfig)) -> Self {
         let mut config = StackConfig::new([7; 32]);
         let mut iface = IfaceConfig::new("fw0", OUR_MAC, vec!["10.0.0.1/24".parse().unwrap()]);
         iface.tx_pieces_max = 17;
