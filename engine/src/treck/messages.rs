@@ -227,7 +227,7 @@ impl TakenPlain<'_> {
     }
 
     /// See [`MessageTable::retire`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn retire(self) {
         self.slot.age();
         self.free.push(self.index);

@@ -2,7 +2,7 @@
 
 use super::{
     datagrams::DatagramHandle,
-    error::Outcome,
+    error::Code,
     face::{Inside, Patience},
     messages::Kind,
     numbers as n,
@@ -18,14 +18,14 @@ use crate::{
 use std::{ffi::c_int, net::SocketAddrV4};
 
 /// Sends the first `length` bytes of the message at `h` on socket `sd`, to `to` or to the connected peer. `None`: something is not as it mostly is, or the call would have to wait; nothing was
-/// changed then, and the general way finds out what is to be done.
+/// changed then, and the general way finds out what is to be done. Otherwise what the call returns.
 #[inline(always)]
 pub(super) fn send(
     face: &Inside,
     h: usize,
     (sd, length, flags): (c_int, c_int, c_int),
     to: Option<SocketAddrV4>,
-) -> Option<Outcome<()>> {
+) -> Option<c_int> {
     let len = usize::try_from(length).ok()?;
     if len == 0 || flags & !n::TM_MSG_DONTWAIT != 0 {
         return None;
@@ -51,27 +51,36 @@ pub(super) fn send(
         return None;
     }
     buf.truncate(len);
-    let sent = match sender.send(stack, buf, len) {
-        Ok(sent) => sent,
-        Err(mut back) => {
+    match sender.send(stack, buf, len) {
+        Ok(()) => message.retire(),
+        Err(Refused::WouldBlock(mut back)) => {
             let _ = back.set_len(full_len);
             message.put_back(back);
             return None;
         }
-    };
-    message.retire();
-    if at_once && sent.is_ok() {
+        Err(Refused::For(code)) => {
+            message.retire();
+            drop((messages, sockets, whole));
+            return Some(face.failed(sd, code));
+        }
+    }
+    if at_once {
         let (is_stream, now) = (matches!(sender, Sender::Stream(..)), stack.now());
         drop((messages, sockets, whole));
-        match patience {
-            Patience::None if !is_stream => face.hand_over(now),
-            _ => {
-                face.after_send(patience);
-                false
-            }
-        };
+        if patience.is_none() && !is_stream {
+            face.hand_over(now);
+        } else {
+            face.after_send(patience);
+        }
     }
-    Some(sent)
+    Some(length)
+}
+
+/// Why nothing was sent.
+enum Refused {
+    WouldBlock(TxBuf),
+    /// The buffer is gone.
+    For(Code),
 }
 
 /// What sends.
@@ -102,22 +111,23 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Gives the buffer back if it would have to wait.
     #[inline(always)]
-    fn send(&mut self, stack: &mut Stack, buf: TxBuf, len: usize) -> Result<Outcome<()>, TxBuf> {
+    fn send(&mut self, stack: &mut Stack, buf: TxBuf, len: usize) -> Result<(), Refused> {
         match self {
             Self::Datagrams(udp, to) => match stack.udp_send_to(*udp, buf, *to) {
-                Ok(()) => Ok(Ok(())),
-                Err(SendError::WouldBlock(back)) => Err(back),
-                Err(other) => Ok(Err(other.into())),
+                Ok(()) => Ok(()),
+                Err(SendError::WouldBlock(back)) => Err(Refused::WouldBlock(back)),
+                Err(other) => Err(Refused::For(other.into())),
             },
             Self::Stream(tcp, stream) => match stack.tcp_send(*tcp, buf) {
                 Some(Ok(())) => {
                     stream.note_sent(len);
-                    Ok(Ok(()))
+                    Ok(())
                 }
-                Some(Err(SendRefusal::WouldBlock(back) | SendRefusal::MessageSize(back))) => Err(back),
-                other => Ok(Err(stream.refused(other.and_then(Result::err)))),
+                Some(Err(SendRefusal::WouldBlock(back) | SendRefusal::MessageSize(back))) => {
+                    Err(Refused::WouldBlock(back))
+                }
+                other => Err(Refused::For(stream.refused(other.and_then(Result::err)))),
             },
         }
     }

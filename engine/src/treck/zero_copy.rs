@@ -110,7 +110,7 @@ fn free(kind: Kind, addr: usize) -> c_int {
 /// `int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags)`: `send` of a zero-copy buffer, all of `length` or nothing. Errors in the order of TRECK's table.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfZeroCopySend(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
-    send(h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, Ok(None))
+    send(h, (sd, length, flags), SEND_FLAGS, Ok(None))
 }
 
 /// `int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct sockaddr *to, int toLength)`: the same with a destination; a null one means the connected peer.
@@ -127,9 +127,8 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
     to: *const tfSockaddr,
     toLength: c_int,
 ) -> c_int {
-    let asked = Asked { sd, length, flags, flags_known: SEND_FLAGS & !n::TM_MSG_OOB };
     // SAFETY: the caller's promise is this call's.
-    send(h, asked, unsafe { destination(to, toLength) })
+    send(h, (sd, length, flags), SEND_FLAGS & !n::TM_MSG_OOB, unsafe { destination(to, toLength) })
 }
 
 /// Reads a destination; null is none. Whether the socket can have it is for [`Face::checked_destination`] to say.
@@ -157,17 +156,19 @@ struct Asked {
 }
 
 #[inline(always)]
-fn send(h: ttUserMessage, asked: Asked, to: Outcome<Option<SocketAddrV4>>) -> c_int {
+fn send(
+    h: ttUserMessage,
+    (sd, length, flags): (c_int, c_int, c_int),
+    flags_known: c_int,
+    to: Outcome<Option<SocketAddrV4>>,
+) -> c_int {
     let mut face = face::enter();
-    let straight = match to {
-        Ok(to) => straight::send(&face, h.addr(), (asked.sd, asked.length, asked.flags), to),
-        Err(_) => None,
-    };
-    match straight {
-        Some(Ok(())) => asked.length,
-        Some(Err(code)) => face.failed(asked.sd, code),
-        None => send_generally(&mut face, h, asked, to),
+    if let Ok(to) = to
+        && let Some(sent) = straight::send(&face, h.addr(), (sd, length, flags), to)
+    {
+        return sent;
     }
+    send_generally(&mut face, h, Asked { sd, length, flags, flags_known }, to)
 }
 
 /// What the pages say, in their order.
