@@ -104,6 +104,17 @@ impl Pool {
         self.0.chunk_bytes() - HEADROOM_BYTES
     }
 
+    /// The frame that the kernel's address `addr` lies in.
+    #[inline]
+    pub fn frame_of(&self, addr: u64) -> Option<u32> {
+        self.0.locate(addr).map(|(frame, _)| frame)
+    }
+
+    /// The kernel's address of a frame's first byte.
+    pub fn address_of(&self, frame: u32) -> u64 {
+        self.0.address(frame, 0)
+    }
+
     /// The memory and what it is made of.
     pub fn region(&self) -> &Region {
         &self.0.region

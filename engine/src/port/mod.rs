@@ -13,7 +13,7 @@ pub mod user;
 pub mod xsk;
 
 pub use crate::wire::MacAddr;
-pub use rings::Rings;
+pub use rings::{Leftovers, Rings};
 
 use crate::{
     buf::{RxBuf, TxQueue},

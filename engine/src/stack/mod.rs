@@ -408,6 +408,11 @@ impl Stack {
         }
     }
 
+    /// To be called when devices keep [more or fewer frames](crate::buf::Pool::set_lent_frames) than before.
+    pub fn lent_frames_changed(&mut self) {
+        self.tcp.set_data_frames(self.pool.data_frames());
+    }
+
     /// A number from the stack's random source, for applications and services.
     pub fn random(&mut self) -> u64 {
         self.rng.next_u64()

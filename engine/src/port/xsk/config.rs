@@ -108,6 +108,8 @@ pub struct XskConfig {
     pub multi_buffer: MultiBuffer,
     /// Preferred busy polling, if the socket is bound zero-copy.
     pub busy_poll: Option<BusyPoll>,
+    /// Other sockets are to [share](super::XskPort::sharing) the frames. It costs a look at a table for each descriptor.
+    pub shares_frames: bool,
     /// How long to try again while the queue is busy: the kernel releases a closed socket's queue a little later.
     pub busy_retry: Duration,
 }
@@ -131,6 +133,7 @@ impl XskConfig {
             wakeup: Wakeup::default(),
             multi_buffer: MultiBuffer::default(),
             busy_poll: None,
+            shares_frames: false,
             busy_retry: Duration::from_secs(1),
         }
     }

@@ -1,4 +1,4 @@
-//! AF_XDP: one socket on one queue of one interface, with a UMEM of its own.
+//! AF_XDP: one socket on one queue of one interface, with a UMEM of its own or one that several share.
 //!
 //! xsk-rs makes the UMEM and the socket, binds it and keeps the lifetimes. The four rings are mapped a second time from the socket's
 //! descriptor ([`ring::Offsets`](crate::ring::Offsets)) and moved by [`Rings`] alone. The XDP program is somebody else's: it takes the
@@ -26,7 +26,7 @@ use self::{
     features::Features,
     kick::Line,
     netdev::Netdev,
-    socket::{Socket, UmemMemory},
+    socket::{Family, Socket, UmemMemory},
 };
 use super::{CopyMode, DriverMode, Kick, Port, PortError, PortInfo, PortStats, Rings};
 use crate::{
@@ -38,6 +38,7 @@ use caps::{CapSet, Capability};
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
+    rc::Rc,
     thread, time,
 };
 use xsk_rs::config::BindFlags;
@@ -66,6 +67,34 @@ struct Open {
     socket: Socket,
 }
 
+/// Frames, and the sockets on them.
+#[derive(Clone, Debug)]
+struct Frames {
+    pool: Pool,
+    family: Rc<Family>,
+    /// Packets may consist of several descriptors.
+    multi_buffer: bool,
+}
+
+/// Frames that further sockets may use: see [`XskPort::sharing`].
+#[derive(Clone, Debug)]
+pub struct SharedFrames {
+    frames: Frames,
+    config: XskConfig,
+}
+
+impl SharedFrames {
+    /// Sockets that are open on them; if there is none, no other can be opened.
+    pub fn sockets(&self) -> u32 {
+        self.frames.family.sockets()
+    }
+
+    /// How many there are.
+    pub fn frames(&self) -> u32 {
+        self.config.frames
+    }
+}
+
 /// An AF_XDP socket and its frames.
 ///
 /// Dropping it closes it without patience.
@@ -74,7 +103,7 @@ pub struct XskPort {
     info: PortInfo,
     config: XskConfig,
     netdev: Netdev,
-    pool: Pool,
+    frames: Frames,
     wakeup: Wakeup,
     /// Every kick also polls the device.
     busy_polling: bool,
@@ -106,8 +135,76 @@ impl XskPort {
         }
         let config = config.for_mtu(netdev.mtu);
         let features = Features::of(netdev.ifindex).ok();
-        let Bound { memory, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features)?;
+        let Bound { memory, family, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features)?;
+        let UmemMemory { umem, base, pages, fallback } = memory;
+        let chunk_bytes = config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX);
+        fallbacks.extend(fallback);
+        // SAFETY: the UMEM is mapped with this many bytes at `base` as long as a clone of `umem` lives, on pages; nothing but the pool
+        // touches it from here on, as xsk-rs's frame descriptors are gone.
+        let region = unsafe { Region::external(base, config.frames as usize, chunk_bytes, pages, Box::new(umem)) }?;
+        let pool = Pool::new(region, config.pool);
+        let port = Self::new(
+            config,
+            netdev,
+            features,
+            Frames { pool: pool.clone(), family, multi_buffer },
+            socket,
+            fallbacks,
+        )?;
+        Ok((port, pool))
+    }
 
+    /// What another socket needs to [share](Self::open_sharing) this one's frames. To be asked while it is open, and of one that was configured to ([`XskConfig::shares_frames`]).
+    pub fn sharing(&self) -> SharedFrames {
+        SharedFrames { frames: self.frames.clone(), config: self.config.clone() }
+    }
+
+    /// Opens a socket on another queue, of the same interface or of another, on the frames of those before. Its sizes and modes are theirs.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`XskError::Config`] also if no socket of theirs is open any more.
+    pub fn open_sharing(with: &SharedFrames, interface: &str, queue: u32) -> Result<Self, XskError> {
+        let config = XskConfig { interface: interface.into(), queue, ..with.config.clone() };
+        let wrong = |problem: &str| XskError::Config { field: "shares_frames", problem: problem.into() };
+        if !config.shares_frames {
+            return Err(wrong("is off: the kernel's frames could not be told apart"));
+        }
+        if with.sockets() == 0 {
+            return Err(wrong(
+                "the last socket on these frames is closed, and the kernel shares those of open ones only",
+            ));
+        }
+        let netdev = Netdev::open(interface, queue)?;
+        if let Some(queues) = netdev.queues().filter(|&queues| queue >= queues) {
+            return Err(XskError::NoQueue { interface: interface.into(), queue, queues });
+        }
+        let mtu_max = config.single_buffer_mtu_max();
+        if netdev.mtu > mtu_max && !with.frames.multi_buffer {
+            return Err(XskError::MultiBufferNeeded {
+                interface: interface.into(),
+                queue,
+                mtu: netdev.mtu,
+                mtu_max,
+                chunk_bytes: config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX),
+                reason: "the sockets that it shares frames with have none".into(),
+            });
+        }
+        let features = Features::of(netdev.ifindex).ok();
+        // The modes are those of the first socket (`xsk_bind` in `net/xdp/xsk.c`).
+        let socket =
+            Socket::bind(&config, &with.frames.family, BindFlags::empty()).map_err(|e| e.into_xsk_error(&config))?;
+        Self::new(config, netdev, features, with.frames.clone(), socket, Vec::new())
+    }
+
+    /// Maps the rings of a bound socket.
+    fn new(
+        config: XskConfig,
+        netdev: Netdev,
+        features: Option<Features>,
+        frames: Frames,
+        socket: Socket,
+        mut fallbacks: Vec<String>,
+    ) -> Result<Self, XskError> {
         let refused = |call, source, advice| XskError::Refused {
             call,
             interface: config.interface.clone(),
@@ -145,13 +242,6 @@ impl XskPort {
                 offsets.completion(socket.as_fd(), config.completion_ring_entries)?,
             )
         };
-        let UmemMemory { umem, base, pages, fallback } = memory;
-        let chunk_bytes = config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX);
-        fallbacks.extend(fallback);
-        // SAFETY: the UMEM is mapped with this many bytes at `base` as long as a clone of `umem` lives, on pages; nothing but the pool
-        // touches it from here on, as xsk-rs's frame descriptors are gone.
-        let region = unsafe { Region::external(base, config.frames as usize, chunk_bytes, pages, Box::new(umem)) }?;
-        let pool = Pool::new(region, config.pool);
         let info = PortInfo {
             name: config.interface.clone(),
             kind: "xsk",
@@ -163,7 +253,7 @@ impl XskPort {
                 XdpMode::Generic => DriverMode::Generic,
             },
             copy: if zero_copy { CopyMode::ZeroCopy } else { CopyMode::Copy },
-            tx_pieces_max: match (multi_buffer, zero_copy) {
+            tx_pieces_max: match (frames.multi_buffer, zero_copy) {
                 (false, _) => 1,
                 (true, false) => COPY_PIECES_MAX,
                 (true, true) => features.map_or(1, |f| f.zero_copy_pieces_max.max(1) as usize),
@@ -171,11 +261,12 @@ impl XskPort {
             napi_thread: false,
             fallback: (!fallbacks.is_empty()).then(|| fallbacks.join("; ")),
         };
-        let rings = Rings::new(pool.clone(), rx, tx, fill, completion);
-        let port = Self {
+        let rings = Rings::new(frames.pool.clone(), rx, tx, fill, completion);
+        let rings = if config.shares_frames { rings.sharing() } else { rings };
+        Ok(Self {
             info,
             netdev,
-            pool: pool.clone(),
+            frames,
             wakeup: config.wakeup,
             busy_polling,
             tx_budget,
@@ -183,8 +274,7 @@ impl XskPort {
             open: Some(Open { rings, socket }),
             last_stats: PortStats::default(),
             config,
-        };
-        Ok((port, pool))
+        })
     }
 
     /// The interface's index, to attach the XDP program to.
@@ -205,6 +295,19 @@ impl XskPort {
         self.info.driver = driver;
     }
 
+    /// Of frames that are [shared](Self::sharing), lends the device no more than so many, and no more than the fill ring takes; returns how many that is.
+    pub fn lend_at_most(&mut self, frames: u32) -> u32 {
+        self.open.as_mut().map_or(0, |open| open.rings.lend_at_most(frames))
+    }
+
+    /// Queues of an interface of the calling thread's network namespace; 1 if the driver does not say.
+    ///
+    /// # Errors
+    /// [`XskError::NoInterface`].
+    pub fn queues(interface: &str) -> Result<u32, XskError> {
+        Ok(Netdev::open(interface, 0)?.queues().unwrap_or(1))
+    }
+
     /// The socket, for the XSKMAP and for `poll`; `None` once it is closed.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.open.as_ref().map(|open| open.socket.as_fd())
@@ -216,7 +319,8 @@ impl XskPort {
         let mut probe = self.config.clone();
         probe.frames = 1;
         let Ok(memory) = UmemMemory::new(&probe) else { return false };
-        Socket::bind(&probe, &memory.umem, BindFlags::XDP_COPY).is_ok()
+        let Ok(family) = Family::new(memory.umem) else { return false };
+        Socket::bind(&probe, &Rc::new(family), BindFlags::XDP_COPY).is_ok()
     }
 }
 
@@ -251,6 +355,7 @@ fn is_soft(error: &io::Error) -> bool {
 
 struct Bound {
     memory: UmemMemory,
+    family: Rc<Family>,
     socket: Socket,
     multi_buffer: bool,
     fallbacks: Vec<String>,
@@ -315,8 +420,16 @@ fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Resu
             flags.set(BindFlags::XDP_USE_SG, multi_buffer);
             // A UMEM remembers flags of a refused bind: each try has a fresh one.
             let memory = UmemMemory::new(config)?;
-            match Socket::bind(config, &memory.umem, flags) {
-                Ok(socket) => return Ok(Bound { memory, socket, multi_buffer, fallbacks }),
+            let eventfd = |source| XskError::Refused {
+                call: "eventfd",
+                interface: config.interface.clone(),
+                queue: config.queue,
+                source,
+                advice: "too many open files: raise `ulimit -n`",
+            };
+            let family = Rc::new(Family::new(memory.umem.clone()).map_err(eventfd)?);
+            match Socket::bind(config, &family, flags) {
+                Ok(socket) => return Ok(Bound { memory, family, socket, multi_buffer, fallbacks }),
                 Err(e) if matches!(e.errno(), libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV) => {
                     return Err(e.into_xsk_error(config));
                 }
@@ -458,13 +571,13 @@ impl Port for XskPort {
         let Some(open) = self.open.take() else { return };
         self.last_stats = open.stats();
         let Open { rings, mut socket } = open;
-        drop(rings);
+        let leftovers = rings.unmap();
         if let Err(error) = socket.close() {
             tracing::error!(interface = %self.info, %error, "dup3 over the AF_XDP socket: its frames stay with the kernel");
         } else if self.info.copy == CopyMode::ZeroCopy && !self.wait_for_device() {
             tracing::error!(interface = %self.info, "the device does not let go of the queue: its frames stay with the kernel");
         } else {
-            self.pool.reclaim_from_kernel();
+            leftovers.reclaim();
         }
     }
 }

@@ -3,11 +3,13 @@
 use super::{BusyPoll, XskConfig, XskError, config::CHUNK_BYTES_MAX};
 use crate::buf::{HugePages, Pages};
 use std::{
+    cell::RefCell,
     error::Error,
     io,
     num::NonZeroU32,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr::{self, NonNull},
+    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
@@ -173,22 +175,79 @@ struct Queues {
     _fill: Option<(FillQueue, CompQueue)>,
 }
 
+/// The sockets of a UMEM. Its descriptor is the first one's, and later ones name it to share the memory: so it has to stand for a socket that is bound as long as any is.
+pub(super) struct Family {
+    umem: Umem,
+    seat: RefCell<Seat>,
+}
+
+struct Seat {
+    /// The UMEM's descriptor: of the first socket, until others take its place.
+    fd: Option<RawFd>,
+    /// The sockets that are open, by their own descriptors.
+    open: Vec<RawFd>,
+    /// Whose socket `fd` stands for now.
+    taken_by: Option<RawFd>,
+    /// What it stands for when no socket is left: its number must stay taken until the UMEM is deleted.
+    placeholder: OwnedFd,
+}
+
+impl Family {
+    pub(super) fn new(umem: Umem) -> io::Result<Self> {
+        // SAFETY: no pointers are passed; a valid result is a new descriptor that nobody else owns.
+        let placeholder = unsafe {
+            let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Self { umem, seat: RefCell::new(Seat { fd: None, open: Vec::new(), taken_by: None, placeholder }) })
+    }
+
+    /// How many are open.
+    pub(super) fn sockets(&self) -> u32 {
+        self.seat.borrow().open.len() as u32
+    }
+
+    fn join(&self, fd: RawFd) {
+        let mut seat = self.seat.borrow_mut();
+        if seat.fd.is_none() {
+            (seat.fd, seat.taken_by) = (Some(fd), Some(fd));
+        }
+        seat.open.push(fd);
+    }
+
+    /// The socket is closed, but for what the UMEM's descriptor stands for.
+    fn leave(&self, fd: RawFd) -> io::Result<()> {
+        let mut seat = self.seat.borrow_mut();
+        seat.open.retain(|&other| other != fd);
+        let (Some(umem_fd), true) = (seat.fd, seat.taken_by == Some(fd)) else { return Ok(()) };
+        let next = seat.open.first().copied();
+        seat.taken_by = next;
+        // xsk-rs leaves the first socket's descriptor to the UMEM, which lives as long as the pool; this closes the socket and leaves the number taken.
+        let next = next.unwrap_or_else(|| seat.placeholder.as_raw_fd());
+        // SAFETY: both descriptors are open; the one replaced is used by nobody but xsk-rs, to share the memory and to close it in the end.
+        let rc = unsafe { libc::dup3(next, umem_fd, libc::O_CLOEXEC) };
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
 /// A bound socket.
 pub(super) struct Socket {
     queues: Option<Queues>,
     fd: RawFd,
-    /// Takes the place of the closed socket: the descriptor is the UMEM's too, and its number must stay taken until that is deleted.
-    placeholder: OwnedFd,
+    family: Rc<Family>,
 }
 
 impl Socket {
     /// Binds, and tries again for a while if the queue is busy.
-    pub(super) fn bind(config: &XskConfig, umem: &Umem, flags: BindFlags) -> Result<Self, BindError> {
+    pub(super) fn bind(config: &XskConfig, family: &Rc<Family>, flags: BindFlags) -> Result<Self, BindError> {
         let begun = Instant::now();
         let (mut tries, mut pause) = (0, Duration::from_millis(1));
         loop {
             tries += 1;
-            let source = match Self::bind_once(config, umem, flags) {
+            let source = match Self::bind_once(config, family, flags) {
                 Ok(socket) => return Ok(socket),
                 Err(source) => source,
             };
@@ -201,15 +260,7 @@ impl Socket {
         }
     }
 
-    fn bind_once(config: &XskConfig, umem: &Umem, flags: BindFlags) -> io::Result<Self> {
-        // SAFETY: no pointers are passed; a valid result is a new descriptor that nobody else owns.
-        let placeholder = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
+    fn bind_once(config: &XskConfig, family: &Rc<Family>, flags: BindFlags) -> io::Result<Self> {
         let socket_config = SocketConfig::builder()
             .rx_queue_size(QueueSize::new(config.rx_ring_entries).map_err(io::Error::other)?)
             .tx_queue_size(QueueSize::new(config.tx_ring_entries).map_err(io::Error::other)?)
@@ -217,13 +268,14 @@ impl Socket {
             .bind_flags(flags)
             .build();
         let interface = config.interface.parse().map_err(io::Error::other)?;
-        // SAFETY: the UMEM is not shared with another socket, and the loading of programs is inhibited all the same.
-        let (tx, rx, fill) =
-            unsafe { XskSocket::new(socket_config, umem, &interface, config.queue) }.map_err(|e| kernel_error(&e))?;
+        // SAFETY: the loading of programs is inhibited.
+        let (tx, rx, fill) = unsafe { XskSocket::new(socket_config, &family.umem, &interface, config.queue) }
+            .map_err(|e| kernel_error(&e))?;
         let fd = tx.fd().as_raw_fd();
         // SAFETY: `fd` is open. libxdp does not ask for close-on-exec, and a child that inherited it would keep the queue bound.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-        Ok(Self { queues: Some(Queues { tx, _rx: rx, _fill: fill }), fd, placeholder })
+        family.join(fd);
+        Ok(Self { queues: Some(Queues { tx, _rx: rx, _fill: fill }), fd, family: family.clone() })
     }
 
     /// The kernel's own account of whether it copies.
@@ -290,10 +342,7 @@ impl Socket {
         if self.queues.take().is_none() {
             return Ok(());
         }
-        // xsk-rs leaves the descriptor to the UMEM, which lives as long as the pool; this closes the socket and leaves the number taken.
-        // SAFETY: both descriptors are open; the one replaced is used by nobody but the UMEM's deletion, which only closes it.
-        let rc = unsafe { libc::dup3(self.placeholder.as_raw_fd(), self.fd, libc::O_CLOEXEC) };
-        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        self.family.leave(self.fd)
     }
 }
 
@@ -308,6 +357,12 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as the UMEM, which the queues keep alive; a `Socket` is closed only when it is given up.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Family")
     }
 }
 

@@ -232,6 +232,7 @@ pub(super) struct TcpTable {
     pub(super) rx_frames: u32,
     /// The most that it may hold.
     rx_frames_max: u32,
+    rx_frames_percent: u8,
     isn: IsnGenerator,
     cookies: SynCookies,
     ports: PortChooser,
@@ -242,12 +243,11 @@ pub(super) struct TcpTable {
 
 impl TcpTable {
     pub(super) fn new(mut seeds: impl FnMut() -> [u64; 4], config: &TcpConfig, data_frames: u32) -> Self {
-        let rx_frames_max = (u64::from(data_frames) * u64::from(config.rx_frames_percent.min(100)) / 100) as u32;
         let mut pair = || {
             let [a, b, ..] = seeds();
             [a, b]
         };
-        Self {
+        let mut this = Self {
             isn: IsnGenerator::new(pair()),
             cookies: SynCookies::new(pair()),
             ports: PortChooser::new(pair()),
@@ -263,10 +263,18 @@ impl TcpTable {
             ready: VecDeque::new(),
             spares: Spares::default(),
             rx_frames: 0,
-            rx_frames_max,
+            rx_frames_max: 0,
+            rx_frames_percent: config.rx_frames_percent.min(100),
             resets: TokenBucket::new(config.resets_per_s, config.resets_per_s),
             options: Rc::new(config.options.clone()),
-        }
+        };
+        this.set_data_frames(data_frames);
+        this
+    }
+
+    /// Data may hold as many frames from now on.
+    pub(super) fn set_data_frames(&mut self, frames: u32) {
+        self.rx_frames_max = (u64::from(frames) * u64::from(self.rx_frames_percent) / 100) as u32;
     }
 
     /// Frames that received data may still take.
