@@ -238,6 +238,19 @@ fn every_call_is_in_the_table() {
     }
 }
 
+#[test]
+fn several_workers_are_nowhere_said_to_be_unsupported() {
+    let read = |path| std::fs::read_to_string(c_header::engine().join(path)).expect("a text");
+    let page = read("docs/trsocket/workers.md");
+    let (header, table) = (read("include/trsocket.h"), read("include/README.md"));
+    let row = table.lines().find(|line| line.contains("| `tfStartWorkers` |")).expect("its row");
+    let declared = header.find("int tfStartWorkers(").expect("its prototype");
+    let comment = &header[header[..declared].rfind("/*").expect("its comment")..declared];
+    for text in [&*page, row, comment] {
+        assert!(!text.contains("EOPNOTSUPP"), "{text}");
+    }
+}
+
 /// A program looks at the socket's error and at the thread's after a call.
 const LINES_FROM_CALL_TO_ERROR: usize = 3;
 

@@ -1,7 +1,8 @@
-//! The C face's threaded way over AF_XDP: the library's worker turns the loop, threads of a C program answer, and the Linux stack asks.
+//! The C face's threaded way over AF_XDP: the library's workers turn the loop, threads of a C program answer, and the Linux stack asks.
 
 use std::{
     io::{Read, Write},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -13,10 +14,12 @@ use framewire_tests::rig::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// With a thread each.
-const UDP_PORTS: [u16; 3] = [7, 8, 9];
-const ROUNDS: usize = 200;
-const STREAMS: usize = 4;
+/// With a thread each; the last one, as its streams, sends from memory that the program keeps.
+const UDP_PORTS: [u16; 4] = [7, 8, 9, USER_PORT];
+const USER_PORT: u16 = 10;
+const TCP_PORTS: [u16; 4] = [7, USER_PORT, 7, USER_PORT];
+const ROUNDS: usize = 100;
+const STREAMS: usize = TCP_PORTS.len();
 const BLOCK_BYTES: usize = 20_000;
 
 /// Builds `engine/tests/c/threaded_echo.c`, watched by the address sanitizer.
@@ -44,41 +47,82 @@ fn build(folder: &Path) -> PathBuf {
     program
 }
 
+/// The program, with `workers`, on these interfaces.
+fn start(topology: &Topology, folder: &TempDir, workers: usize, interfaces: &[(&str, Ipv4Addr)]) -> Process {
+    let mut command = topology.engine.command(build(folder.path()));
+    command.arg(workers.to_string());
+    for (name, address) in interfaces {
+        command.args([*name, &address.to_string(), "255.255.255.0"]);
+    }
+    let echo = Process::spawn(command).expect("threaded_echo");
+    echo.wait_for("ready", TIMEOUT).expect("ready");
+    echo
+}
+
+/// Datagrams and streams to all ports at `addresses` at once; `meanwhile` runs beside them.
+fn ask(topology: &Topology, addresses: &[Ipv4Addr], meanwhile: impl FnOnce()) {
+    thread::scope(|scope| {
+        for &address in addresses {
+            // What waits for an ARP answer is copied if it lies in the program's memory: let there be one before.
+            assert_eq!(topology.peer.ping(address.into(), 1, 56).expect("ping").received, 1);
+            for port in UDP_PORTS {
+                let client = UdpClient::connect(&topology.peer, (address, port)).expect("connect");
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        client.exchange(&pattern(1 + round * 14, round as u64), TIMEOUT).expect("echo");
+                    }
+                });
+            }
+            for (number, port) in TCP_PORTS.into_iter().enumerate() {
+                let mut stream = topology.peer.tcp_connect((address, port), TIMEOUT).expect("connect");
+                stream.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+                scope.spawn(move || {
+                    let mut answer = vec![0; BLOCK_BYTES];
+                    for round in 0..ROUNDS {
+                        let block = pattern(BLOCK_BYTES, (number * ROUNDS + round) as u64);
+                        stream.write_all(&block).expect("write");
+                        stream.read_exact(&mut answer).expect("read");
+                        assert!(answer == block, "port {port}, round {round}: other bytes came back");
+                    }
+                });
+            }
+        }
+        meanwhile();
+    });
+}
+
+/// Ends the program, and looks at what it counted: nothing copied, nothing lost, all memory given back.
+fn stop(mut echo: Process, addresses: usize, streams: usize) {
+    let status = echo.stop(TIMEOUT).expect("it ends");
+    let output = echo.output();
+    assert!(status.success(), "{status}: {output}");
+    for line in ["accept: error 0", ", 0 not given back", "copied: 0 bytes", "frames: 0 missing"] {
+        assert!(output.contains(line), "no {line:?} in: {output}");
+    }
+    assert!(!output.contains("lent: 0"), "{output}");
+    for at in 0..UDP_PORTS.len() {
+        let line = format!("datagrams {at}: {} answers, error 0", addresses * ROUNDS);
+        assert!(output.contains(&line), "no {line:?} in: {output}");
+    }
+    for at in 0..streams {
+        let line = format!("stream {at}: answered, error 0");
+        assert!(output.contains(&line), "no {line:?} in: {output}");
+    }
+}
+
+fn topology(queues: u32) -> Topology {
+    Topology::builder().queues(queues).congestion_control("reno").build().expect("topology")
+}
+
 #[test]
 fn threads_of_a_c_program_answer_udp_and_tcp_at_once() {
     if !require_root() {
         return;
     }
-    let topology = Topology::builder().congestion_control("reno").build().expect("topology");
+    let topology = topology(1);
     let folder = TempDir::create().expect("folder");
-    let mut command = topology.engine.command(build(folder.path()));
-    command.args([ENGINE_INTERFACE, &ENGINE_V4.to_string(), "255.255.255.0"]);
-    let mut echo = Process::spawn(command).expect("threaded_echo");
-    echo.wait_for("ready", TIMEOUT).expect("ready");
-
-    thread::scope(|scope| {
-        for port in UDP_PORTS {
-            let client = UdpClient::connect(&topology.peer, (ENGINE_V4, port)).expect("connect");
-            scope.spawn(move || {
-                for round in 0..ROUNDS {
-                    client.exchange(&pattern(1 + round * 7, round as u64), TIMEOUT).expect("echo");
-                }
-            });
-        }
-        for number in 0..STREAMS {
-            let mut stream = topology.peer.tcp_connect((ENGINE_V4, 7), TIMEOUT).expect("connect");
-            stream.set_read_timeout(Some(TIMEOUT)).expect("timeout");
-            scope.spawn(move || {
-                let mut answer = vec![0; BLOCK_BYTES];
-                for round in 0..ROUNDS {
-                    let block = pattern(BLOCK_BYTES, (number * ROUNDS + round) as u64);
-                    stream.write_all(&block).expect("write");
-                    stream.read_exact(&mut answer).expect("read");
-                    assert!(answer == block, "stream {number}, round {round}: other bytes came back");
-                }
-            });
-        }
-    });
+    let echo = start(&topology, &folder, 1, &[(ENGINE_INTERFACE, ENGINE_V4)]);
+    ask(&topology, &[ENGINE_V4], || ());
 
     // Each frame that comes goes out again and waits for its acknowledgment: more would do so than there are.
     let loads: Vec<_> = (0..STREAMS as u64)
@@ -90,19 +134,67 @@ fn threads_of_a_c_program_answer_udp_and_tcp_at_once() {
     for load in loads {
         load.finish().expect("all of it");
     }
+    stop(echo, 1, 2 * STREAMS);
+}
 
-    let status = echo.stop(TIMEOUT).expect("it ends");
-    let output = echo.output();
-    assert!(status.success(), "{status}: {output}");
-    for line in ["accept: error 0", "copied: 0 bytes"] {
-        assert!(output.contains(line), "no {line:?} in: {output}");
+/// Packets that the XDP program saw on each queue of the engine's end.
+fn packets_by_queue(topology: &Topology, queues: u32) -> Vec<u64> {
+    let text = topology.engine.run("ethtool", &["-S", ENGINE_INTERFACE]).expect("ethtool");
+    let count = |queue| {
+        let name = format!("rx_queue_{queue}_xdp_packets:");
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(&name).map(str::trim).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no {name} in: {text}")).parse().expect("a number")
+    };
+    (0..queues).map(count).collect()
+}
+
+#[test]
+fn workers_share_the_queues_of_one_interface() {
+    if !require_root() {
+        return;
     }
-    for at in 0..UDP_PORTS.len() {
-        let line = format!("datagrams {at}: {ROUNDS} answers, error 0");
-        assert!(output.contains(&line), "no {line:?} in: {output}");
+    for (queues, workers) in [(2, 2), (4, 4), (4, 1)] {
+        let topology = topology(queues);
+        let folder = TempDir::create().expect("folder");
+        let mut echo = start(&topology, &folder, workers, &[(ENGINE_INTERFACE, ENGINE_V4)]);
+        let before = packets_by_queue(&topology, queues);
+        // Stopped and started while the program's threads wait in calls.
+        ask(&topology, &[ENGINE_V4], || {
+            for _ in 0..5 {
+                thread::sleep(Duration::from_millis(50));
+                echo.signal(libc::SIGUSR1);
+            }
+        });
+        echo.wait_for("restarted", TIMEOUT).expect("restarted");
+        let packets: Vec<u64> =
+            packets_by_queue(&topology, queues).iter().zip(before).map(|(now, before)| now - before).collect();
+        assert!(packets.iter().filter(|&&packets| packets > 0).count() > 1, "all came on one queue: {packets:?}");
+        stop(echo, 1, STREAMS);
     }
-    for at in 0..2 * STREAMS {
-        let line = format!("stream {at}: answered, error 0");
-        assert!(output.contains(&line), "no {line:?} in: {output}");
+}
+
+#[test]
+fn workers_share_two_interfaces() {
+    if !require_root() {
+        return;
+    }
+    let topology = topology(1);
+    let (other, other_v4) = ("fw1", Ipv4Addr::new(10, 78, 0, 1));
+    let ends = ["link", "add", other, "type", "veth", "peer", "name", "peer1", "netns", topology.peer.name()];
+    topology.engine.ip(&ends).expect("a second pair");
+    topology.peer.run("ethtool", &["-K", "peer1", "tx", "off", "gro", "on"]).expect("ethtool");
+    topology.engine.ip(&["link", "set", other, "up"]).expect("up");
+    topology.peer.ip(&["link", "set", "peer1", "up"]).expect("up");
+    topology.peer.ip(&["address", "add", "10.78.0.2/24", "dev", "peer1"]).expect("address");
+    for workers in [2, 4] {
+        let folder = TempDir::create().expect("folder");
+        let interfaces = [(ENGINE_INTERFACE, ENGINE_V4), (other, other_v4)];
+        let mut echo = start(&topology, &folder, workers, &interfaces);
+        ask(&topology, &[ENGINE_V4, other_v4], || ());
+        // The second interface's socket keeps the frames that both share.
+        echo.signal(libc::SIGUSR2);
+        echo.wait_for("reopened", TIMEOUT).expect("reopened");
+        ask(&topology, &[ENGINE_V4], || ());
+        stop(echo, 3, 3 * STREAMS);
     }
 }

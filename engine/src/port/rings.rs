@@ -267,6 +267,31 @@ impl Rings {
     }
 }
 
+/// Puts the next piece (none: its descriptor was bad) behind those that came before; the packet, if that was its last. A packet that lost a piece is dropped.
+#[inline(never)]
+fn join(partial: &mut Option<RxBuf>, skip_rest: &mut bool, piece: Option<RxBuf>, more: bool) -> Option<RxBuf> {
+    let Some(piece) = piece else {
+        (*partial, *skip_rest) = (None, more);
+        return None;
+    };
+    if *skip_rest {
+        *skip_rest = more;
+        return None;
+    }
+    let packet = match partial.take() {
+        None => piece,
+        Some(mut head) => {
+            head.append(piece).ok()?;
+            head
+        }
+    };
+    if !more {
+        return Some(packet);
+    }
+    *partial = Some(packet);
+    None
+}
+
 /// What the kernel holds when a socket is to be closed.
 #[derive(Debug)]
 pub struct Leftovers {
@@ -390,29 +415,4 @@ mod tests {
         assert!(pool.ledger().is_whole());
         assert_eq!(pool.free(), pool.capacity());
     }
-}
-
-/// Puts the next piece (none: its descriptor was bad) behind those that came before; the packet, if that was its last. A packet that lost a piece is dropped.
-#[inline(never)]
-fn join(partial: &mut Option<RxBuf>, skip_rest: &mut bool, piece: Option<RxBuf>, more: bool) -> Option<RxBuf> {
-    let Some(piece) = piece else {
-        (*partial, *skip_rest) = (None, more);
-        return None;
-    };
-    if *skip_rest {
-        *skip_rest = more;
-        return None;
-    }
-    let packet = match partial.take() {
-        None => piece,
-        Some(mut head) => {
-            head.append(piece).ok()?;
-            head
-        }
-    };
-    if !more {
-        return Some(packet);
-    }
-    *partial = Some(packet);
-    None
 }

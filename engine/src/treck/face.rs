@@ -18,6 +18,8 @@ use super::{
     sockets::{SocketId, SocketTable},
     workers::{Crew, DOORBELL, is_worker},
 };
+#[cfg(feature = "af-xdp")]
+use crate::port::xsk::SharedFrames;
 use crate::{
     buf::Pool,
     runtime::Clock,
@@ -55,6 +57,9 @@ pub(super) struct Face {
     /// What is sent goes to the driver at once: some interface's driver is the application's.
     eager: Cell<bool>,
     pub(super) pool: RefCell<Option<Pool>>,
+    /// The same for further sockets: the pool is of a Linux interface.
+    #[cfg(feature = "af-xdp")]
+    pub(super) frames: RefCell<Option<SharedFrames>>,
     pub(super) stack: RefCell<Option<Box<Stack>>>,
     pub(super) interfaces: RefCell<Vec<Rc<Interface>>>,
     pub(super) sockets: RefCell<SocketTable>,
@@ -78,6 +83,8 @@ static FACE: Gate<Face> = Gate::new(Face {
     touched: Cell::new(false),
     eager: Cell::new(false),
     pool: RefCell::new(None),
+    #[cfg(feature = "af-xdp")]
+    frames: RefCell::new(None),
     stack: RefCell::new(None),
     interfaces: RefCell::new(Vec::new()),
     sockets: RefCell::new(SocketTable::new()),

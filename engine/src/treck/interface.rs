@@ -11,6 +11,8 @@ use super::{
     types::{network_order, ttUserInterface},
     workers::DOORBELL,
 };
+#[cfg(feature = "af-xdp")]
+use crate::port::xsk::XskPort;
 use crate::{
     buf::PoolConfig,
     port::user::{Completion, SendCompleter, UserConfig, UserPort, heap_pool},
@@ -269,14 +271,22 @@ impl Interface {
 
     #[cfg(feature = "af-xdp")]
     fn open_linux(&self, face: &Face, net: Ipv4Net) -> Outcome<Vec<Link>> {
-        // An AF_XDP socket has its own frames, and a stack has one pool.
-        if face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.is_some() {
-            let why = "an AF_XDP interface must be the first to be opened, is the only one, and cannot be opened again in this version";
+        let mut frames = face.frames.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
+        // A stack has one pool, and the kernel must be able to lay its frames before the device.
+        if frames.is_none() && face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.is_some() {
+            let why = "a Linux interface must be opened before those with drivers of the application's: all use the frames of the first";
+            return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
+        }
+        if frames.as_ref().is_some_and(|frames| frames.sockets() == 0) {
+            let why = "the last Linux interface was closed: none can be opened again in this version";
             return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
         }
         BEDROOM.hang_bell().map_err(|error| explain(Code(n::TM_EIO), format_args!("eventfd: {error}")))?;
-        let (ports, pool, steering) = xdp::open(&self.name, net.addr())?;
-        face.create_stack(pool)?;
+        let xdp::Opened { ports, pool, steering } = xdp::open(&self.name, net.addr(), frames.as_ref())?;
+        if let Some(pool) = pool {
+            face.create_stack(pool)?;
+            *frames = ports.first().map(XskPort::sharing);
+        }
         *self.steering.try_borrow_mut().map_err(|_| WOULD_BLOCK)? = Some(steering);
         Ok(ports.into_iter().map(|port| Link::Xdp(Box::new(port))).collect())
     }

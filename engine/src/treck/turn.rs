@@ -323,6 +323,38 @@ impl Face {
         (fds, at_most)
     }
 
+    /// Divides the frames that devices may keep among the sockets that share them: half of all, and no more than each has room for.
+    #[cfg(feature = "af-xdp")]
+    pub(super) fn divide_frames(&self) {
+        use super::{queue::Link, xdp::lendable};
+        use crate::port::Port;
+        let mut sockets = 0;
+        self.each_queue(Share::All, |_, queue| {
+            sockets += u32::from(queue.with_link(|link| matches!(link, Link::Xdp(_))).unwrap_or(false));
+            false
+        });
+        let Some(pool) = self.pool.try_borrow().ok().and_then(|pool| pool.clone()).filter(|_| sockets > 0) else {
+            return;
+        };
+        let each = lendable(pool.capacity()) / sockets;
+        let mut lent = 0;
+        self.each_queue(Share::All, |_, queue| {
+            lent += queue
+                .with_link(|link| match link {
+                    Link::Xdp(port) => {
+                        let lent = port.lend_at_most(each);
+                        port.refill();
+                        lent
+                    }
+                    Link::User(_) => 0,
+                })
+                .unwrap_or(0);
+            false
+        });
+        pool.set_lent_frames(lent);
+        let _ = self.with_stack(crate::stack::Stack::lent_frames_changed);
+    }
+
     /// Some queue is dealt to the worker.
     pub(super) fn has_queues(&self, worker: Worker) -> bool {
         self.each_queue(Share::Of(worker.number()), |_, _| true)
@@ -341,6 +373,8 @@ impl Face {
             false
         });
         self.crew.call(self.crew.alive());
+        #[cfg(feature = "af-xdp")]
+        self.divide_frames();
     }
 
     /// For a call that leaves something to do while all workers sleep: those whose queues have something to send, else one.

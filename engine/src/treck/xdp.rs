@@ -1,4 +1,4 @@
-//! A Linux interface by its name: an AF_XDP socket on its queue 0, and the program that steers one address to it.
+//! A Linux interface by its name: an AF_XDP socket on each of its queues, and the program that steers one address to them. All sockets of all interfaces share the frames of the first.
 
 use super::{
     error::{Code, Outcome, explain},
@@ -9,36 +9,94 @@ use crate::{
     buf::Pool,
     port::{
         DriverMode, Port,
-        xsk::{XskConfig, XskError, XskPort},
+        xsk::{SharedFrames, XskConfig, XskError, XskPort},
     },
 };
 use framewire_xdp::{AttachMode, AttachedMode, Steer, SteerError, SteerOptions};
 use std::{fmt, net::Ipv4Addr};
 
-const QUEUE: u32 = 0;
+/// Frames for the first socket, and for each further one on the same interface.
+const FRAMES: u32 = 4096;
+const FRAMES_PER_QUEUE: u32 = 1024;
+/// Frames lent to a socket before it is known how many there will be.
+const LENT_AT_FIRST: u32 = 64;
 
 /// What steers packets to an interface's sockets.
 pub(super) struct Steering(Steer);
 
-/// Opens an interface's sockets, then lets the program steer `address` to them.
-pub(super) fn open(name: &str, address: Ipv4Addr) -> Outcome<(Vec<XskPort>, Pool, Steering)> {
-    let config = XskConfig { pool: POOL, ..XskConfig::new(name, QUEUE) };
-    let (mut port, pool) = XskPort::open(config).map_err(|error| explain(code_of(&error), error))?;
+/// Sockets that the frames of `frames` are enough for.
+pub(super) fn sockets_max(frames: u32) -> u32 {
+    lendable(frames) / LENT_AT_FIRST
+}
+
+/// Of so many frames, those that devices may keep.
+pub(super) fn lendable(frames: u32) -> u32 {
+    frames.saturating_sub(POOL.run_frames) / 2
+}
+
+/// An interface's sockets and what steers packets to them.
+pub(super) struct Opened {
+    pub(super) ports: Vec<XskPort>,
+    /// Of the first interface: the frames.
+    pub(super) pool: Option<Pool>,
+    pub(super) steering: Steering,
+}
+
+/// Opens a socket on each of an interface's queues, on `frames` if there are any, and then lets the program steer `address` to them.
+pub(super) fn open(name: &str, address: Ipv4Addr, frames: Option<&SharedFrames>) -> Outcome<Opened> {
+    let refused = |error: XskError| explain(code_of(&error), error);
+    let queues = XskPort::queues(name).map_err(refused)?;
+    if let Some(shared) = frames
+        && shared.sockets() + queues > sockets_max(shared.frames())
+    {
+        let (frames, open) = (shared.frames(), shared.sockets());
+        let why = format_args!(
+            "interface {name}: {frames} frames are not enough for {open} sockets and {queues} more: open the interface with the most queues first"
+        );
+        return Err(explain(Code(n::TM_ENOMEM), why));
+    }
+    let mut pool = None;
+    let mut ports: Vec<XskPort> = Vec::with_capacity(queues as usize);
+    let mut frames = frames.cloned();
+    for queue in 0..queues {
+        let port = match &frames {
+            Some(frames) => XskPort::open_sharing(frames, name, queue).map_err(refused)?,
+            None => {
+                let config = XskConfig {
+                    frames: FRAMES + FRAMES_PER_QUEUE * (queues - 1),
+                    pool: POOL,
+                    shares_frames: true,
+                    ..XskConfig::new(name, queue)
+                };
+                let (port, made) = XskPort::open(config).map_err(refused)?;
+                pool = Some(made);
+                frames = Some(port.sharing());
+                port
+            }
+        };
+        ports.push(port);
+    }
     let refused = |error: SteerError| explain(steer_code_of(&error), format_args!("interface {name}: {error}"));
-    // Frames must be lent before the first packet comes.
-    port.refill();
+    let ifindex = ports.first().map_or(0, XskPort::ifindex);
     let mut steer = Steer::load(&SteerOptions::default()).map_err(refused)?;
     steer.own_address(address.into()).map_err(refused)?;
-    if let Some(socket) = port.socket() {
-        steer.set_socket(QUEUE, socket).map_err(refused)?;
+    for (queue, port) in (0..).zip(&mut ports) {
+        // Frames must be lent before the first packet comes.
+        port.lend_at_most(LENT_AT_FIRST);
+        port.refill();
+        if let Some(socket) = port.socket() {
+            steer.set_socket(queue, socket).map_err(refused)?;
+        }
     }
-    let mode = steer.attach(port.ifindex(), AttachMode::Auto).map_err(refused)?;
-    port.set_driver_mode(match mode {
-        AttachedMode::Native => DriverMode::Native,
-        AttachedMode::Generic => DriverMode::Generic,
-    });
-    tracing::info!("{}", port.info());
-    Ok((vec![port], pool, Steering(steer)))
+    let mode = steer.attach(ifindex, AttachMode::Auto).map_err(refused)?;
+    for port in &mut ports {
+        port.set_driver_mode(match mode {
+            AttachedMode::Native => DriverMode::Native,
+            AttachedMode::Generic => DriverMode::Generic,
+        });
+        tracing::info!("{}", port.info());
+    }
+    Ok(Opened { ports, pool, steering: Steering(steer) })
 }
 
 impl Steering {
