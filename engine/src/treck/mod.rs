@@ -3,18 +3,18 @@
 //! ```text
 //!   trsocket.h ─► bsd, transfer, zero_copy, user_memory, select, options, inet     calls on sockets and buffers
 //!              ─► events                                    calls back
-//!              ─► start, turning, workers                   interfaces, routes, the loop, the clock, a thread that turns the loop
+//!              ─► start, turning, workers                   interfaces, routes, the loop, the clock, threads that turn the loop
 //!                    │
 //!                    ▼
 //!              straight      the way of a plain zero-copy send: one look at each table
 //!                    ▼
-//!                  face      sockets, streams, messages, interfaces, the stack: all behind one gate
+//!                  face      sockets, streams, messages, interfaces, the stack: all behind one gate; turn: the loop; park: where calls wait
 //!                    ▼
-//!                  interface ─► xdp (a Linux interface by its name) or driver (the application's functions)
+//!                  interface ─► queue, each a worker's ─► xdp (a Linux interface by its name) or driver (the application's functions)
 //! ```
 //!
 //! One process has one stack. Whoever calls enters the gate, a lock that the same thread may take again when a driver's function calls back. A call that must wait
-//! turns the loop itself, and leaves the gate while it sleeps. With a worker only that turns the loop, and who must wait sleeps until it has done something.
+//! turns the loop itself, and leaves the gate while it sleeps. With workers only these turn the loop, each for its own queues, and who must wait sleeps until something has happened on its socket.
 //!
 //! Handles are numbers, never pointers: a stale, forged or foreign one is told from a live one without touching memory. Pointers that the application gives are
 //! checked for null and otherwise believed, as in C they must be.
