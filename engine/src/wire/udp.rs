@@ -44,7 +44,7 @@ impl Header {
 }
 
 /// Writes a header. `sum` is the sum of pseudo-header and payload (see [`checksum`]), folded or not; the checksum is computed from it.
-#[inline]
+#[inline(always)]
 pub fn write(header: &mut [u8; HEADER_BYTES], src_port: u16, dst_port: u16, len: u16, sum: impl Into<u64>) {
     let fields = [src_port, dst_port, len].map(u64::from);
     // RFC 768: a computed checksum of zero is sent as all ones, because zero says that there is none.
