@@ -451,7 +451,7 @@ impl Raw {
     }
 
     /// Gives up `holder` on every frame of the run and of the chain.
-    #[inline]
+    #[inline(never)]
     pub(super) fn release_all(&self, holder: u32) {
         if self.frames == 1 && self.next() == NIL {
             self.pool.release(self.frame, holder);
@@ -577,7 +577,12 @@ impl<const AS: u32> DerefMut for Hold<AS> {
 impl<const AS: u32> Drop for Hold<AS> {
     #[inline]
     fn drop(&mut self) {
-        self.0.release_all(AS);
+        // Nearly all are one frame.
+        if self.0.frames == 1 && self.0.next() == NIL {
+            self.0.pool.release(self.0.frame, AS);
+        } else {
+            self.0.release_all(AS);
+        }
     }
 }
 

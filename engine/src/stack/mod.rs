@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   ingress(batch of RxBuf) ─► Ethernet ─► ARP | IPv4 ─► reassembly ─► ICMP | UDP | raw ─► socket queues, events
+//!   (packets that are as nearly all are: `plain`, in one go)
 //!   socket calls ─► route ─► neighbour ─► headers into the frame's own head-room ─► egress queue of the interface
 //!   poll_timers(now) ─► neighbours, reassembly, application timers
 //! ```

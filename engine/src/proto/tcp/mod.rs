@@ -11,7 +11,8 @@
 //! The states of RFC 9293 that need little have a type of their own: [`HalfOpen`] is SYN-RECEIVED of a passive open, [`TimeWait`] is TIME-WAIT; a listener is
 //! the table that keeps them. The seven states in which data may flow differ only in which FINs were seen, so [`Connection`] is one type for them.
 //!
-//! The retransmit queue is the application's own frames: see [`sender`].
+//! Nearly all segments of an established connection take a shorter way with the same end, see [`predicted`]. The retransmit queue is the application's own
+//! frames: see [`sender`].
 
 pub mod congestion;
 mod connection;

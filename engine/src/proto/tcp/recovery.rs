@@ -519,14 +519,14 @@ impl Sender {
     }
 
     /// The retransmission timer starts over (RFC 6298 section 5.1 and 5.3): something was acknowledged, or is in flight where nothing was.
-    #[inline]
+    #[inline(always)]
     pub(super) fn timer_from(&mut self, now: Instant) {
         self.rto_from = now;
         self.set_timer(now);
     }
 
     /// Sets the timer for what is in flight now (RFC 8985 section 7.2).
-    #[inline]
+    #[inline(always)]
     pub(super) fn set_timer(&mut self, now: Instant) {
         if self.segments.is_empty() {
             (self.timer_at, self.timer) = (NEVER, TimerKind::Retransmit);
