@@ -18,7 +18,8 @@ use crate::{
 };
 
 impl Connection {
-    /// The segment, with so many bytes of payload in one frame, is one that [`handle_predicted`](Self::handle_predicted) may take. `rx_frames_left`:
+    /// The segment, with so many bytes of payload in one frame, is one that [`handle_predicted_ack`](Self::handle_predicted_ack) and [`take_predicted`](Self::take_predicted) may
+    /// handle. `rx_frames_left`:
     /// frames that received data may still take, over all connections.
     #[inline(always)]
     pub fn predicts(&self, header: &PlainHeader, payload_len: u32, rx_frames_left: u32) -> bool {
@@ -39,18 +40,15 @@ impl Connection {
             }
     }
 
-    /// What [`handle_segment`](Self::handle_segment) would do with a segment that is [predicted](Self::predicts). Frames that are held more than before are for
-    /// the caller to count: one, if there is payload.
+    /// What [`handle_segment`](Self::handle_segment) would do with the header of a segment that is [predicted](Self::predicts).
     #[inline(never)]
-    pub fn handle_predicted(
+    pub fn handle_predicted_ack(
         &mut self,
         header: &PlainHeader,
-        payload: RxBuf,
         now: Instant,
         counters: &mut Counters,
         spares: &mut Spares,
     ) {
-        let len = payload.len() as u32;
         self.heard_at = now;
         let window = u32::from(header.window) << self.send.peer_scale;
         self.on_window(header.seq, header.ack, window, now);
@@ -70,10 +68,14 @@ impl Connection {
         {
             (self.ts_recent, self.ts_recent_at) = (ts.value, now);
         }
-        if len > 0 {
-            self.receive.take_next(payload, len, spares);
-            self.on_in_order(len, false, now, counters);
-        }
+    }
+
+    /// And then with its payload, if there is any. The frame that is held now is for the caller to count.
+    #[inline(always)]
+    pub fn take_predicted(&mut self, payload: RxBuf, now: Instant, counters: &mut Counters, spares: &mut Spares) {
+        let len = payload.len() as u32;
+        self.receive.take_next(payload, len, spares);
+        self.on_in_order(len, false, now, counters);
     }
 
     /// An acknowledgment for a sender that has losses to find or to repair.

@@ -68,15 +68,22 @@ impl Stack {
             return None;
         }
         let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
-        let Some((buf, frames)) = connection.take_received(&mut self.tcp.spares, self.now) else {
-            return self.with_handle(handle, |connection, stack| connection.recv(stack));
+        let held = connection.frames_held();
+        let Some(buf) = connection.take_received(&mut self.tcp.spares, self.now) else {
+            return self.tcp_recv_nothing(handle);
         };
-        self.tcp.rx_frames -= frames;
+        self.tcp.rx_frames -= held - connection.frames_held();
         if connection.after_recv() && connection.listed & listed::READY == 0 {
             connection.listed |= listed::READY;
             self.tcp.ready.push_back(handle.index);
         }
         Some(Ok(buf))
+    }
+
+    /// Why there is nothing to receive.
+    #[inline(never)]
+    fn tcp_recv_nothing(&mut self, handle: TcpHandle) -> Option<Result<RxBuf, RecvRefusal>> {
+        self.with_handle(handle, |connection, stack| connection.recv(stack))
     }
 
     /// Copies what has come.

@@ -119,9 +119,12 @@ impl Stack {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += frame_bytes;
         self.counters.tcp_rx_segments += 1;
-        frame.narrow(L4_AT + header.header_len, payload_len, payload_sum);
-        self.tcp.rx_frames += u32::from(payload_len > 0);
-        connection.handle_predicted(&header, frame, self.now, &mut self.counters, &mut self.tcp.spares);
+        connection.handle_predicted_ack(&header, self.now, &mut self.counters, &mut self.tcp.spares);
+        if payload_len > 0 {
+            frame.narrow(L4_AT + header.header_len, payload_len, payload_sum);
+            self.tcp.rx_frames += 1;
+            connection.take_predicted(frame, self.now, &mut self.counters, &mut self.tcp.spares);
+        }
         slot.list(index, &mut self.events, &mut self.tcp.ready, &mut self.timers);
         Ok(())
     }
