@@ -36,7 +36,7 @@ enum Command {
     Run(compare::RunArgs),
     /// Whether a quick run measured every system in every scenario that bench/coverage.toml names
     Coverage(compare::coverage::CoverageArgs),
-    /// Load any host over the kernel's sockets, as `framewire gen` does
+    /// Load any host over the kernel's sockets or the engine's, as `framewire gen` does
     Gen(framewire::load::GenArgs),
     /// Send UDP packets from an XDP program, count and check the replies
     Flood(generator::GeneratorArgs),
@@ -64,16 +64,8 @@ enum Command {
     SmoltcpServer(smoltcp_wire::ServerArgs),
     /// Bulk over one connection of smoltcp's, on an AF_PACKET socket
     SmoltcpTcpBulk(smoltcp_wire::BulkClientArgs),
-    /// Requests and their answers over lasting connections of the kernel's
-    TcpRr(tcp::KernelExchangeArgs),
-    /// Connect, request, answer, close, over the kernel's sockets
-    TcpCrr(tcp::KernelExchangeArgs),
     /// Bulk over one connection of the kernel's
     TcpBulk(tcp::KernelBulkArgs),
-    /// Requests and their answers over lasting connections of the engine's
-    FwTcpRr(tcp::EngineExchangeArgs),
-    /// Connect, request, answer, close, over the engine's sockets
-    FwTcpCrr(tcp::EngineExchangeArgs),
     /// Bulk over one connection of the engine's
     FwTcpBulk(tcp::EngineBulkArgs),
     /// Base line: echo, sink or source on the kernel's TCP sockets
@@ -98,11 +90,7 @@ fn main() -> Result<()> {
         Command::KernelUdpEcho(args) => kernel_udp::run(&args),
         Command::SmoltcpServer(args) => smoltcp_wire::run_server(&args),
         Command::SmoltcpTcpBulk(args) => smoltcp_wire::run_bulk(&args),
-        Command::TcpRr(args) => tcp::run_rr(&args),
-        Command::TcpCrr(args) => tcp::run_crr(&args),
         Command::TcpBulk(args) => tcp::run_bulk(&args),
-        Command::FwTcpRr(args) => tcp::run_engine_rr(&args),
-        Command::FwTcpCrr(args) => tcp::run_engine_crr(&args),
         Command::FwTcpBulk(args) => tcp::run_engine_bulk(&args),
         Command::KernelTcpServer(args) => tcp::run_server(&args),
     }

@@ -99,8 +99,8 @@ pub(crate) fn run_server(args: &ServerArgs) -> Result<()> {
 /// Measures and prints.
 pub(crate) fn run_bulk(args: &BulkClientArgs) -> Result<()> {
     let options = &args.bulk;
-    options.check()?;
-    affinity::pin(options.core)?;
+    options.run.check()?;
+    affinity::pin(options.run.core)?;
     let mut host = Host::open(&args.host)?;
     let socket = host.add_tcp();
     host.connect(socket, options)?;
@@ -209,8 +209,7 @@ impl Host {
     }
 
     fn bulk(&mut self, handle: SocketHandle, args: &BulkArgs) -> Result<BulkResult> {
-        let begin = Instant::now() + Duration::from_secs_f64(args.warm_up);
-        let end = begin + Duration::from_secs_f64(args.seconds);
+        let (begin, end) = args.run.span(Instant::now());
         let (mut bytes, mut longest_stall, mut last) = (0, Duration::ZERO, Instant::now());
         loop {
             self.poll();

@@ -193,7 +193,10 @@ fn a_killed_engine_leaves_the_queue_and_starts_again() {
     let load = EchoLoad::start(&peer, (ENGINE_V4, 7), 512).expect("load");
     for round in 0..3 {
         let appliance = guest.start_appliance(&config).expect("appliance");
-        load.wait_for(200, TIMEOUT).expect("datagrams");
+        if let Err(error) = load.wait_for(200, TIMEOUT) {
+            let peer = ["link", "neighbour"].map(|what| peer.ip(&["-s", what]).unwrap_or_default());
+            panic!("start {round}: {error:#}; the peer:\n{}\nthe guest:\n{}", peer.join("\n"), appliance.state());
+        }
         let stream = StreamLoad::start(&peer, (ENGINE_V4, 7), round << 40).expect("stream");
         stream.wait_for(MIB / 4, TIMEOUT).expect("bytes");
         // In the middle of both.

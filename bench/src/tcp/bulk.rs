@@ -1,7 +1,8 @@
 //! Options and result of clients that send or receive as much as goes.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
+use framewire::load::RunOptions;
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddrV4, time::Duration};
 
@@ -32,18 +33,9 @@ pub(crate) struct BulkArgs {
     /// What this side does
     #[arg(long, value_enum)]
     pub(crate) direction: Direction,
-    /// Seconds measured
-    #[arg(long, default_value_t = 2.0)]
-    pub(crate) seconds: f64,
-    /// Seconds before that
-    #[arg(long, default_value_t = 0.5)]
-    pub(crate) warm_up: f64,
-    /// Core to run on
-    #[arg(long)]
-    pub(crate) core: Option<usize>,
-    /// Print the result as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// How long, and where
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
 }
 
 /// What such a client prints.
@@ -68,13 +60,8 @@ impl BulkResult {
 }
 
 impl BulkArgs {
-    pub(crate) fn check(&self) -> Result<()> {
-        ensure!(self.seconds > 0.0 && self.warm_up >= 0.0, "--seconds: must be above 0, --warm-up at least 0");
-        Ok(())
-    }
-
     pub(crate) fn print(&self, result: &BulkResult) -> Result<()> {
-        if self.json {
+        if self.run.json {
             println!("{}", serde_json::to_string(result)?);
         } else {
             let BulkResult { bytes, gbit_per_second, longest_stall_ms, retransmissions, kernel_copied } = result;

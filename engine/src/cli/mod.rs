@@ -43,7 +43,7 @@ struct Arguments {
 enum Command {
     /// Run the services of a configuration file until SIGINT or SIGTERM; SIGUSR1 prints the counters meanwhile.
     Serve(Serve),
-    /// Load a host, any host, over the kernel's sockets, and measure what it answers.
+    /// Load a host, any host, over the kernel's sockets or the engine's, and measure what it answers.
     Gen(load::GenArgs),
 }
 

@@ -1,6 +1,6 @@
 //! As many bytes as go over TCP connections, by one edge-triggered epoll loop.
 
-use super::{During, LoadError, options::check_times, pin};
+use super::{During, LoadError, RunOptions, pin};
 use crate::service::pattern;
 use clap::{Args, ValueEnum};
 use rustix::{
@@ -56,18 +56,9 @@ pub struct BulkOptions {
     /// always checked
     #[arg(long)]
     pub numbered: bool,
-    /// Seconds measured
-    #[arg(long, default_value_t = 2.0)]
-    pub seconds: f64,
-    /// Seconds before that
-    #[arg(long, default_value_t = 0.5)]
-    pub warm_up: f64,
-    /// Core to run on
-    #[arg(long)]
-    pub core: Option<usize>,
-    /// Print the result as one line of JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How long, and where
+    #[command(flatten)]
+    pub run: RunOptions,
 }
 
 /// What came of it. An echo counts what came back.
@@ -116,11 +107,11 @@ impl Lane {
 /// # Errors
 /// A wrong option, a refusal of the kernel or of the service, a connection that ends, wrong bytes.
 pub fn bulk_tcp(args: &BulkOptions) -> Result<BulkResult> {
-    check_times(args.seconds, args.warm_up)?;
+    args.run.check()?;
     if args.connections == 0 {
         return Err(LoadError::Option("--connections: at least one".into()));
     }
-    pin(args.core)?;
+    pin(args.run.core)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during("epoll_create1")?;
     let mut lanes = Vec::with_capacity(args.connections);
     for number in 0..args.connections {
@@ -131,9 +122,8 @@ pub fn bulk_tcp(args: &BulkOptions) -> Result<BulkResult> {
         epoll::add(&epoll, &stream, EventData::new_u64(number as u64), interest).during("epoll_ctl")?;
         lanes.push(Lane { socket: stream.into(), sent: 0, received: 0, before: 0 });
     }
-    let mut begin = Instant::now() + Duration::from_secs_f64(args.warm_up);
+    let (mut begin, mut end) = args.run.span(Instant::now());
     let mut measuring = false;
-    let mut end = begin + Duration::from_secs_f64(args.seconds);
     let mut last_moved = Instant::now();
     let mut block = vec![0; BLOCK_BYTES];
     let mut events = Vec::with_capacity(EVENTS);

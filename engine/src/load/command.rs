@@ -4,6 +4,8 @@ use super::{
     BulkOptions, BulkResult, Exchange, ExchangeOptions, ExchangeResult, Knee, Limits, LoadError, bulk_tcp,
     exchange_tcp, exchange_udp, sweep,
 };
+#[cfg(feature = "af-xdp")]
+use super::{Carrier, exchange_tcp_on, exchange_udp_on};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt;
@@ -34,6 +36,9 @@ enum Load {
 struct ExchangeArgs {
     #[command(flatten)]
     options: ExchangeOptions,
+    #[cfg(feature = "af-xdp")]
+    #[command(flatten)]
+    carrier: Carrier,
     /// Look for the highest rate that the service keeps up with, from --rate upwards; each rate is measured for --seconds
     #[arg(long)]
     sweep: bool,
@@ -50,8 +55,8 @@ impl GenArgs {
     #[must_use]
     pub fn json(&self) -> bool {
         match &self.load {
-            Load::UdpRr(args) | Load::TcpRr(args) | Load::TcpCrr(args) => args.options.json,
-            Load::TcpBulk(options) => options.json,
+            Load::UdpRr(args) | Load::TcpRr(args) | Load::TcpCrr(args) => args.options.run.json,
+            Load::TcpBulk(options) => options.run.json,
         }
     }
 }
@@ -84,14 +89,30 @@ impl fmt::Display for Report {
 /// A wrong option, a refusal of the kernel or of the service, a wrong answer.
 pub fn run(args: &GenArgs) -> Result<Report, LoadError> {
     match &args.load {
-        Load::UdpRr(args) => args.run(exchange_udp),
-        Load::TcpRr(args) => args.run(|options| exchange_tcp(options, Exchange::Request, args.spin)),
-        Load::TcpCrr(args) => args.run(|options| exchange_tcp(options, Exchange::Connection, args.spin)),
+        Load::UdpRr(args) => args.run(|options| args.udp(options)),
+        Load::TcpRr(args) => args.run(|options| args.tcp(options, Exchange::Request)),
+        Load::TcpCrr(args) => args.run(|options| args.tcp(options, Exchange::Connection)),
         Load::TcpBulk(options) => bulk_tcp(options).map(Report::Bulk),
     }
 }
 
 impl ExchangeArgs {
+    fn udp(&self, options: &ExchangeOptions) -> Result<ExchangeResult, LoadError> {
+        #[cfg(feature = "af-xdp")]
+        if self.carrier.is_engine() {
+            return exchange_udp_on(&self.carrier, options);
+        }
+        exchange_udp(options)
+    }
+
+    fn tcp(&self, options: &ExchangeOptions, exchange: Exchange) -> Result<ExchangeResult, LoadError> {
+        #[cfg(feature = "af-xdp")]
+        if self.carrier.is_engine() {
+            return exchange_tcp_on(&self.carrier, options, exchange);
+        }
+        exchange_tcp(options, exchange, self.spin)
+    }
+
     fn run(
         &self,
         measure: impl Fn(&ExchangeOptions) -> Result<ExchangeResult, LoadError>,

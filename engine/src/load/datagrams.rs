@@ -1,11 +1,9 @@
 //! UDP requests over the kernel's sockets.
 //!
 //! At a constant rate requests leave when they are due, however many are without an answer; without a rate each socket has one outstanding, and gives it up
-//! after [`LOST`].
+//! after a second.
 
-use super::{
-    DRAIN, During, ExchangeOptions, ExchangeResult, LoadError, Pace, Tally, cpu_time, number_request, pin, request,
-};
+use super::{DRAIN, During, ExchangeOptions, ExchangeResult, LoadError, Pace, Tally, Window, cpu_time, pin};
 use rustix::{
     event::{
         Timespec,
@@ -17,15 +15,9 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::OwnedFd,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// What fits a datagram.
-const BYTES_MAX: usize = 65_507;
-/// A request without an answer for so long has none.
-const LOST: Duration = Duration::from_secs(1);
-/// Requests that may be without an answer; when as many more were sent, an old one is lost.
-const OUTSTANDING_MAX: usize = 1 << 16;
 const EVENTS: usize = 256;
 /// How long a socket without a rate to keep waits for answers before it looks for lost ones.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -39,14 +31,11 @@ type Result<T> = std::result::Result<T, LoadError>;
 /// A wrong option, a refusal of the kernel, a wrong answer.
 pub fn exchange_udp(args: &ExchangeOptions) -> Result<ExchangeResult> {
     args.check()?;
-    if args.bytes > BYTES_MAX || args.idle > 0 {
-        return Err(LoadError::Option(format!("--bytes: at most {BYTES_MAX} for UDP, and no --idle")));
-    }
-    pin(args.core)?;
+    args.check_not_idle()?;
+    pin(args.run.core)?;
     let mut client = Client::open(args)?;
     let first = Instant::now();
-    let begin = first + Duration::from_secs_f64(args.warm_up);
-    let end = begin + Duration::from_secs_f64(args.seconds);
+    let (begin, end) = args.run.span(first);
     // One paced sequence for all: a request waits for no socket.
     let mut pace = Pace::new(first, end, args.rate, 1);
     let mut tally = Tally::new(begin, end)?;
@@ -66,7 +55,7 @@ pub fn exchange_udp(args: &ExchangeOptions) -> Result<ExchangeResult> {
         }
         if now >= end {
             cpu_at_end.get_or_insert_with(cpu_time);
-            if client.outstanding == 0 || now >= end + DRAIN {
+            if client.window.outstanding == 0 || now >= end + DRAIN {
                 break;
             }
         }
@@ -75,29 +64,15 @@ pub fn exchange_udp(args: &ExchangeOptions) -> Result<ExchangeResult> {
             client.give_up(Instant::now(), end, &mut tally)?;
         }
     }
-    client.slots.iter().filter_map(|slot| slot.due).for_each(|due| tally.lose(due));
+    client.window.give_up_all(&mut tally);
     Ok(tally.result(cpu_at_end.unwrap_or_else(cpu_time)))
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    number: u64,
-    socket: usize,
-    /// `None`: answered, or never used.
-    due: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Client {
     epoll: OwnedFd,
     sockets: Vec<UdpSocket>,
-    /// By request number, modulo their number.
-    slots: Vec<Slot>,
-    next: u64,
-    outstanding: usize,
-    /// Below it, all are answered or given up; without a rate.
-    oldest: u64,
-    request: Vec<u8>,
+    window: Window,
     answer: Vec<u8>,
 }
 
@@ -112,32 +87,11 @@ impl Client {
             epoll::add(&epoll, &socket, EventData::new_u64(number as u64), EventFlags::IN).during("epoll_ctl")?;
             sockets.push(socket);
         }
-        Ok(Self {
-            epoll,
-            sockets,
-            slots: vec![Slot { number: 0, socket: 0, due: None }; OUTSTANDING_MAX],
-            next: 0,
-            outstanding: 0,
-            oldest: 0,
-            request: request(args.bytes),
-            answer: vec![0; args.bytes + 1],
-        })
+        Ok(Self { epoll, sockets, window: Window::new(args.bytes)?, answer: vec![0; args.bytes + 1] })
     }
 
-    /// A request that finds no room on its way out is lost, like one that is lost later.
     fn send(&mut self, socket: usize, due: Instant, tally: &mut Tally) -> Result<()> {
-        let number = self.next;
-        self.next += 1;
-        number_request(&mut self.request, number);
-        let index = number as usize % OUTSTANDING_MAX;
-        let slot = &mut self.slots[index];
-        if let Some(due) = slot.due.take() {
-            tally.lose(due);
-            self.outstanding -= 1;
-        }
-        *slot = Slot { number, socket, due: Some(due) };
-        self.outstanding += 1;
-        match self.sockets[socket].send(&self.request) {
+        match self.sockets[socket].send(self.window.next(socket, due, tally)) {
             Err(error) if !is_soft(&error) => Err(error).during("send"),
             _ => Ok(()),
         }
@@ -163,7 +117,7 @@ impl Client {
                     Err(error) => return Err(error).during("recv"),
                 };
                 let now = Instant::now();
-                if self.answered(bytes, now, tally)? && !paced && now < end {
+                if self.window.answered(&self.answer[..bytes], now, tally)?.is_some() && !paced && now < end {
                     self.send(socket, now, tally)?;
                 }
             }
@@ -171,40 +125,12 @@ impl Client {
         Ok(())
     }
 
-    /// Whether it was a request that somebody still waited for.
-    fn answered(&mut self, bytes: usize, now: Instant, tally: &mut Tally) -> Result<bool> {
-        let answer = &self.answer[..bytes];
-        let wrong = |what: String| Err(LoadError::Unexpected(what));
-        let Some(number) = answer.first_chunk().map(|head| u64::from_be_bytes(*head)) else {
-            return wrong(format!("an answer of {bytes} bytes"));
-        };
-        if number >= self.next || bytes != self.request.len() || answer[8..] != self.request[8..] {
-            return wrong(format!("a wrong answer of {bytes} bytes, numbered {number}"));
-        }
-        let slot = &mut self.slots[number as usize % OUTSTANDING_MAX];
-        let Some(due) = slot.due.filter(|_| slot.number == number) else { return Ok(false) };
-        slot.due = None;
-        self.outstanding -= 1;
-        tally.record(due, now);
-        Ok(true)
-    }
-
     /// Without a rate: what nobody will answer is lost, and its socket goes on.
     fn give_up(&mut self, now: Instant, end: Instant, tally: &mut Tally) -> Result<()> {
-        while self.oldest < self.next {
-            let slot = self.slots[self.oldest as usize % OUTSTANDING_MAX];
-            if let Some(due) = slot.due.filter(|_| slot.number == self.oldest) {
-                if now.saturating_duration_since(due) < LOST {
-                    return Ok(());
-                }
-                self.slots[self.oldest as usize % OUTSTANDING_MAX].due = None;
-                self.outstanding -= 1;
-                tally.lose(due);
-                if now < end {
-                    self.send(slot.socket, now, tally)?;
-                }
+        while let Some(socket) = self.window.give_up(now, tally) {
+            if now < end {
+                self.send(socket, now, tally)?;
             }
-            self.oldest += 1;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! TCP requests over the kernel's sockets, by one edge-triggered epoll loop: on lasting connections, or on one each.
 
-use super::{
-    DRAIN, During, ExchangeOptions, ExchangeResult, LoadError, Pace, Tally, cpu_time, number_request, pin, request,
-};
+use super::{DRAIN, During, ExchangeOptions, ExchangeResult, Lane, LoadError, Pace, Tally, cpu_time, pin};
 use rustix::{
     event::{
         Timespec,
@@ -41,15 +39,14 @@ pub enum Exchange {
 /// A wrong option, a refusal of the kernel or of the service, a wrong answer.
 pub fn exchange_tcp(args: &ExchangeOptions, exchange: Exchange, spin: bool) -> Result<ExchangeResult> {
     args.check()?;
-    pin(args.core)?;
+    pin(args.run.core)?;
     let idle = connect_idle(args)?;
     let mut client = Client::new(args, exchange)?;
     if exchange == Exchange::Request {
         client.connect_all()?;
     }
     let first = Instant::now();
-    let begin = first + Duration::from_secs_f64(args.warm_up);
-    let end = begin + Duration::from_secs_f64(args.seconds);
+    let (begin, end) = args.run.span(first);
     let mut pace = Pace::new(first, end, args.rate, args.connections);
     let mut tally = Tally::new(begin, end)?;
     let wait = if spin || args.rate.is_some() { NO_WAIT } else { WAIT };
@@ -92,24 +89,12 @@ pub fn exchange_tcp(args: &ExchangeOptions, exchange: Exchange, spin: bool) -> R
     Ok(tally.result(cpu_at_end.unwrap_or_else(cpu_time)))
 }
 
-/// One connection, or one after another.
-#[derive(Debug)]
-struct Lane {
-    socket: Option<OwnedFd>,
-    /// When the request that is on its way was due.
-    due: Option<Instant>,
-    request: Vec<u8>,
-    requests: u64,
-    sent: usize,
-    received: usize,
-}
-
 #[derive(Debug)]
 struct Client {
     epoll: OwnedFd,
     target: SocketAddrV4,
     exchange: Exchange,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<OwnedFd>>,
     outstanding: usize,
     answer: Vec<u8>,
 }
@@ -117,8 +102,7 @@ struct Client {
 impl Client {
     fn new(args: &ExchangeOptions, exchange: Exchange) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during("epoll_create1")?;
-        let lane = || Lane { socket: None, due: None, request: request(args.bytes), requests: 0, sent: 0, received: 0 };
-        let lanes = std::iter::repeat_with(lane).take(args.connections).collect();
+        let lanes = std::iter::repeat_with(|| Lane::new(args.bytes)).take(args.connections).collect();
         Ok(Self { epoll, target: args.target, exchange, lanes, outstanding: 0, answer: vec![0; args.bytes] })
     }
 
@@ -136,7 +120,7 @@ impl Client {
     fn watch(&mut self, number: usize, socket: OwnedFd) -> Result<()> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         epoll::add(&self.epoll, &socket, EventData::new_u64(number as u64), interest).during("epoll_ctl")?;
-        self.lanes[number].socket = Some(socket);
+        self.lanes[number].connection = Some(socket);
         Ok(())
     }
 
@@ -144,12 +128,10 @@ impl Client {
     fn start(&mut self, number: usize, now: Instant, pace: &mut Pace) -> Result<()> {
         let Some(due) = pace.start(number, now) else { return Ok(()) };
         let lane = &mut self.lanes[number];
-        (lane.due, lane.sent, lane.received) = (Some(due), 0, 0);
-        number_request(&mut lane.request, lane.requests);
-        lane.requests += 1;
+        lane.begin(due);
         self.outstanding += 1;
         match self.exchange {
-            Exchange::Request => lane.send().during("send"),
+            Exchange::Request => send(lane).during("send"),
             Exchange::Connection => self.connect(number),
         }
     }
@@ -166,60 +148,51 @@ impl Client {
     /// Does what the lane's socket is ready for; when its request was due, if the answer is complete.
     fn advance(&mut self, number: usize) -> Result<Option<Instant>> {
         let lane = &mut self.lanes[number];
-        let (Some(due), Some(socket)) = (lane.due, &lane.socket) else { return Ok(None) };
-        if lane.sent < lane.request.len() {
-            if self.exchange == Exchange::Connection && lane.sent == 0 {
-                let outcome = sockopt::socket_error(socket).during("SO_ERROR")?;
-                outcome.during(format_args!("connect to {}", self.target))?;
-            }
-            lane.send().during("send")?;
+        let (Some(due), Some(socket)) = (lane.due, &lane.connection) else { return Ok(None) };
+        if self.exchange == Exchange::Connection && lane.is_fresh() {
+            let outcome = sockopt::socket_error(socket).during("SO_ERROR")?;
+            outcome.during(format_args!("connect to {}", self.target))?;
         }
-        if !lane.receive(&mut self.answer)? {
+        send(lane).during("send")?;
+        if !receive(lane, &mut self.answer)? {
             return Ok(None);
         }
         lane.due = None;
         self.outstanding -= 1;
         if self.exchange == Exchange::Connection {
             // Closed, which takes it out of the epoll set.
-            lane.socket = None;
+            lane.connection = None;
         }
         Ok(Some(due))
     }
 }
 
-impl Lane {
-    /// Sends what goes of the request.
-    fn send(&mut self) -> rustix::io::Result<()> {
-        let Some(socket) = &self.socket else { return Ok(()) };
-        while self.sent < self.request.len() {
-            match net::send(socket, &self.request[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(sent) => self.sent += sent,
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-                Err(error) => return Err(error),
-            }
+/// Sends what goes of the request.
+fn send(lane: &mut Lane<OwnedFd>) -> rustix::io::Result<()> {
+    while let (Some(socket), rest @ [_, ..]) = lane.unsent() {
+        match net::send(socket, rest, SendFlags::NOSIGNAL) {
+            Ok(sent) => lane.sent(sent),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error),
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Whether the answer is complete now.
-    fn receive(&mut self, answer: &mut [u8]) -> Result<bool> {
-        let Some(socket) = &self.socket else { return Ok(false) };
-        while self.received < self.request.len() {
-            let rest = &mut answer[self.received..];
-            let count = match net::recv(socket, &mut *rest, RecvFlags::empty()) {
-                Ok((0, _)) => return Err(LoadError::Unexpected("the service closed the connection".into())),
-                Ok((count, _)) => count,
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-                Err(error) => return Err(error).during("recv"),
-            };
-            let expected = &self.request[self.received..self.received + count];
-            if rest[..count] != *expected {
-                return Err(LoadError::Unexpected(format!("a wrong answer to request {}", self.requests - 1)));
-            }
-            self.received += count;
+/// Whether the answer is complete now.
+fn receive(lane: &mut Lane<OwnedFd>, answer: &mut [u8]) -> Result<bool> {
+    while let Some(socket) = &lane.connection {
+        let count = match net::recv(socket, &mut answer[..lane.missing()], RecvFlags::empty()) {
+            Ok((0, _)) => return Err(LoadError::Unexpected("the service closed the connection".into())),
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error).during("recv"),
+        };
+        if lane.accept(&answer[..count])? {
+            return Ok(true);
         }
-        Ok(true)
     }
+    Ok(false)
 }
 
 fn connect(target: SocketAddrV4) -> Result<TcpStream> {

@@ -1,6 +1,6 @@
 //! The load generator: what asks a host, any host, for as much as it gives, or for a constant rate of it, and measures.
 //!
-//! It is a client on the kernel's sockets, on one thread. At a constant rate ([`Pace`]) a request is due when it is due, whatever became of those before it, and
+//! It is a client on the kernel's sockets, on one thread, or on the engine's own, over AF_XDP. At a constant rate ([`Pace`]) a request is due when it is due, whatever became of those before it, and
 //! its latency counts from then, so that a stall counts for all that it held up. [`sweep`] looks for the highest rate that a host keeps up with. Every
 //! answer is compared with what was asked.
 //!
@@ -10,22 +10,30 @@
 mod bulk;
 mod command;
 mod datagrams;
+#[cfg(feature = "af-xdp")]
+mod engine;
 mod exchange;
+mod lane;
 mod options;
 mod pace;
 mod sweep;
 mod tally;
+mod window;
 
 pub use bulk::{BulkOptions, BulkResult, Direction, bulk_tcp};
 pub use command::{GenArgs, Report, run};
 pub use datagrams::exchange_udp;
+#[cfg(feature = "af-xdp")]
+pub use engine::{Carrier, exchange_tcp_on, exchange_udp_on, run_on};
 pub use exchange::{Exchange, exchange_tcp};
-pub use options::{ExchangeOptions, number_request, request};
+pub use options::{ExchangeOptions, RunOptions, number_request, request};
 pub use pace::Pace;
 pub use sweep::{Knee, Limits, Step, sweep};
 pub use tally::{ExchangeResult, Percentiles, Tally, cpu_time};
 
+use lane::Lane;
 use std::{fmt::Display, io, time::Duration};
+use window::Window;
 
 /// How long answers are waited for after the last request.
 pub const DRAIN: Duration = Duration::from_secs(2);
@@ -44,6 +52,9 @@ pub enum LoadError {
         /// Its answer.
         source: io::Error,
     },
+    /// The engine did not start, or did what it must not.
+    #[error("{0}")]
+    Engine(String),
     /// The other side did what it must not.
     #[error("{0}")]
     Unexpected(String),

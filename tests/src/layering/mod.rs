@@ -5,7 +5,7 @@
 //!   └────────────────►  ▲  │ │        └─────────┴─────────┴─────► buf
 //!            treck ─────┘  │ └─► port ──► ring ──► buf   (port also names addresses of wire)
 //!                          └───► config ──► wire
-//!  cli ──► load ──► service               (the load generator, on the kernel's sockets)
+//!  cli ──► load ──► service               (the load generator, on the kernel's sockets or the engine's)
 //!  telemetry and time may be used by every room, and use none
 //! ```
 //!

@@ -28,7 +28,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::{ENGINE_MAC, NetNs, PEER_INTERFACE, PEER_V4, PREFIX_V4, Process, Report, TempDir};
+use super::{ENGINE_INTERFACE, ENGINE_MAC, NetNs, PEER_INTERFACE, PEER_V4, PREFIX_V4, Process, Report, TempDir};
 
 /// Paths of the kernel and the initramfs, set by `scripts/vm-test`.
 const KERNEL: &str = "FRAMEWIRE_VM_KERNEL";
@@ -242,6 +242,16 @@ impl GuestAppliance<'_> {
     #[must_use]
     pub fn output(&self) -> String {
         self.guest.run(&format!("cat {}.log", self.number)).unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    /// What it and its kernel say of themselves at the moment: for a test that fails.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let asked = self.guest.run(&format!(
+            "kill -USR1 {0}; sleep 1; ip -s link show {ENGINE_INTERFACE}; grep virtio /proc/interrupts; cat /proc/{0}/wchan; dmesg | tail -n 20",
+            self.pid
+        ));
+        format!("{}\n{}", asked.unwrap_or_else(|error| format!("{error:#}")), self.output())
     }
 
     /// Asks for its counters (SIGUSR1) until a line has `name` and `value` in front.

@@ -193,7 +193,7 @@ impl Smoltcp {
         let direction = if path == Path::ToKernel { "receive" } else { "send" };
         let mut command = bed.own_command(Side::Peer, &[command, "--target", &target(), "--direction", direction]);
         if path == Path::Same {
-            command.args(engine_client());
+            command.args(["--interface", Side::Peer.interface(), "--address", Side::Peer.network()]);
         }
         let result: BulkResult = result_of(plan, command)?;
         let about = server.about.clone();

@@ -125,7 +125,7 @@ impl Contender for Kernel {
         let server = bed.own_command(Side::Dut, &[&["kernel-tcp-server", "--listen", &target()], spin].concat());
         let server = Running::start(server, "ready")?;
         let figures = all(self.loads, |load| {
-            let command = bed.own_command(Side::Peer, &[&[kernel_name(self.exchange)], spin].concat());
+            let command = bed.own_command(Side::Peer, &[&["gen", name(self.exchange)], spin].concat());
             exchange(plan, command, load)
         })?;
         let about = Some(server.about.clone());
@@ -151,13 +151,9 @@ impl Framewire {
         let figures = all(self.loads, |load| {
             let command = match client {
                 Client::Same => {
-                    let name = match self.exchange {
-                        Exchange::Request => "fw-tcp-rr",
-                        Exchange::Connection => "fw-tcp-crr",
-                    };
-                    bed.own_command(Side::Peer, &[&[name], &engine_client()[..]].concat())
+                    bed.own_command(Side::Peer, &[&["gen", name(self.exchange)], &engine_client()[..]].concat())
                 }
-                Client::Kernel => bed.own_command(Side::Peer, &[kernel_name(self.exchange), "--spin"]),
+                Client::Kernel => bed.own_command(Side::Peer, &["gen", name(self.exchange), "--spin"]),
             };
             exchange(plan, command, load)
         })?;
@@ -187,7 +183,8 @@ impl Contender for Framewire {
     }
 }
 
-fn kernel_name(exchange: Exchange) -> &'static str {
+/// As `gen` calls it.
+fn name(exchange: Exchange) -> &'static str {
     match exchange {
         Exchange::Request => "tcp-rr",
         Exchange::Connection => "tcp-crr",

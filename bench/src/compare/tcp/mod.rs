@@ -89,7 +89,7 @@ fn framewire_side(bed: &Bed, appliance: &Appliance, service: &str, client: Clien
 
 /// Arguments of a client of this program on the engine.
 fn engine_client() -> [&'static str; 4] {
-    ["--interface", Side::Peer.interface(), "--address", Side::Peer.network()]
+    ["--engine", Side::Peer.interface(), "--address", Side::Peer.network()]
 }
 
 /// Runs one of this program's clients; what it prints as JSON.

@@ -39,8 +39,8 @@ pub(crate) struct KernelBulkArgs {
 }
 
 pub(super) fn run(args: &KernelBulkArgs) -> Result<()> {
-    args.bulk.check()?;
-    affinity::pin(args.bulk.core)?;
+    args.bulk.run.check()?;
+    affinity::pin(args.bulk.run.core)?;
     args.bulk.print(&measure(args)?)
 }
 
@@ -77,8 +77,7 @@ fn measure(args: &KernelBulkArgs) -> Result<BulkResult> {
 
 /// Does `step`, which returns how many bytes it moved, for as long as is asked.
 fn steps(args: &BulkArgs, mut step: impl FnMut() -> Result<usize>) -> Result<BulkResult> {
-    let begin = Instant::now() + Duration::from_secs_f64(args.warm_up);
-    let end = begin + Duration::from_secs_f64(args.seconds);
+    let (begin, end) = args.run.span(Instant::now());
     let (mut bytes, mut longest_stall, mut last) = (0, Duration::ZERO, begin);
     loop {
         let moved = step().with_context(|| args.direction.name())?;
@@ -99,6 +98,7 @@ fn steps(args: &BulkArgs, mut step: impl FnMut() -> Result<usize>) -> Result<Bul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use framewire::load::RunOptions;
     use std::{net::TcpListener, thread};
 
     #[test]
@@ -119,8 +119,8 @@ mod tests {
                     }
                 }
             });
-            let bulk =
-                BulkArgs { target, direction: Direction::Send, seconds: 0.2, warm_up: 0.0, core: None, json: false };
+            let run = RunOptions { seconds: 0.2, warm_up: 0.0, ..RunOptions::default() };
+            let bulk = BulkArgs { target, direction: Direction::Send, run };
             let result = measure(&KernelBulkArgs { bulk, way }).unwrap_or_else(|why| panic!("{way:?}: {why:#}"));
             let received = sink.join().unwrap();
             assert_eq!(received, result.bytes, "{way:?}");

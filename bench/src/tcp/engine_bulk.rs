@@ -1,22 +1,39 @@
-//! `fw-tcp-bulk`: one connection, as much as goes.
+//! `fw-tcp-bulk`: one connection of the engine's, as much as goes.
 
-use super::{EngineBulkArgs, Outcome};
-use crate::tcp::bulk::{BulkArgs, BulkResult, Direction};
+use super::bulk::{BulkArgs, BulkResult, Direction};
 use anyhow::{Result, anyhow, bail, ensure};
-use framewire::socket::{App, AppError, Event, Net, TcpEvent, TcpRecvError, TcpSendError, TcpStream, Work};
-use std::time::{Duration, Instant};
+use clap::Args;
+use framewire::{
+    load::{Carrier, run_on},
+    socket::{App, AppError, Event, Net, TcpEvent, TcpRecvError, TcpSendError, TcpStream, Work},
+};
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 /// Buffers sent in one turn at most: as many packets as are received in one.
 const BURST: usize = 64;
 /// A connection that does nothing for so long does not work.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(in crate::tcp) fn run(args: &EngineBulkArgs) -> Result<()> {
+/// Options of `fw-tcp-bulk`.
+#[derive(Args, Debug)]
+pub(crate) struct EngineBulkArgs {
+    #[command(flatten)]
+    bulk: BulkArgs,
+    #[command(flatten)]
+    carrier: Carrier,
+}
+
+/// Where the application leaves what it has found out.
+type Outcome<T> = mpsc::Sender<Result<T>>;
+
+pub(super) fn run(args: &EngineBulkArgs) -> Result<()> {
     let options = args.bulk.clone();
-    options.check()?;
-    let seconds = options.warm_up + options.seconds;
+    options.run.check()?;
     let result =
-        super::run(&args.link, options.core, seconds, move |outcome| Box::new(Client::new(options.clone(), outcome)))?;
+        run_on(&args.carrier, &args.bulk.run, move |outcome| Box::new(Client::new(options.clone(), outcome)))??;
     args.bulk.print(&result)
 }
 
@@ -97,7 +114,7 @@ impl Client {
         match event {
             TcpEvent::Connected => {
                 self.connected = true;
-                self.begin = Some(Instant::now() + Duration::from_secs_f64(self.args.warm_up));
+                self.begin = Some(Instant::now() + Duration::from_secs_f64(self.args.run.warm_up));
             }
             TcpEvent::Writable => self.blocked = false,
             TcpEvent::Readable => self.receive(net, stream)?,
@@ -138,7 +155,7 @@ impl Client {
         }
         ensure!(now - measured.last < PATIENCE, "it stalled after {bytes} bytes");
         let took = now - measured.begin;
-        let over = took.as_secs_f64() >= self.args.seconds;
+        let over = took.as_secs_f64() >= self.args.run.seconds;
         Ok(over.then(|| BulkResult {
             retransmissions: Some(retransmissions - measured.retransmissions_before),
             ..BulkResult::new(bytes - measured.bytes_before, took, measured.longest_stall)

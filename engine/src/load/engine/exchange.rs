@@ -1,50 +1,41 @@
-//! `fw-tcp-rr` and `fw-tcp-crr`: the same requests as over the kernel's sockets.
+//! TCP requests over the engine's sockets.
 
-use super::{EngineExchangeArgs, Outcome};
-use anyhow::{Result, anyhow, bail, ensure};
-use framewire::{
-    load::{DRAIN, Exchange, ExchangeOptions, ExchangeResult, Pace, Tally, cpu_time, number_request, request},
+use super::{ANY, Carrier, refused, run_on};
+use crate::{
+    load::{DRAIN, Exchange, ExchangeOptions, ExchangeResult, Lane, LoadError, Pace, Tally, cpu_time},
     socket::{App, AppError, Event, Net, TcpEvent, TcpOptions, TcpRecvError, TcpSendError, TcpStream, Work},
 };
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
-/// Any port of any address of the engine's.
-const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+type Result<T> = std::result::Result<T, LoadError>;
 
-pub(in crate::tcp) fn run(args: &EngineExchangeArgs, exchange: Exchange) -> Result<()> {
-    let options = args.exchange.clone();
-    options.check()?;
-    ensure!(options.idle == 0, "--idle: connections of the kernel's only");
-    let seconds = options.warm_up + options.seconds + DRAIN.as_secs_f64();
-    let result = super::run(&args.link, options.core, seconds, move |outcome| {
-        Box::new(Client::new(options.clone(), exchange, outcome))
-    })?;
-    crate::tcp::print(&args.exchange, &result)
+/// As [`exchange_tcp`](crate::load::exchange_tcp), over the engine's sockets.
+///
+/// # Errors
+/// A wrong option, an engine that does not start, a refusal of the service, a wrong answer.
+pub fn exchange_tcp_on(carrier: &Carrier, args: &ExchangeOptions, exchange: Exchange) -> Result<ExchangeResult> {
+    args.check()?;
+    args.check_not_idle()?;
+    let options = args.clone();
+    run_on(carrier, &args.run, move |outcome| Box::new(Client::new(options.clone(), exchange, outcome)))?
 }
 
-/// One connection, or one after another.
-#[derive(Debug)]
-struct Lane {
-    stream: Option<TcpStream>,
-    /// Whether the stream can send.
+/// A stream, and whether it can send.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    stream: TcpStream,
     connected: bool,
-    /// When the request that is on its way was due.
-    due: Option<Instant>,
-    request: Vec<u8>,
-    requests: u64,
-    sent: usize,
-    received: usize,
 }
 
 #[derive(Debug)]
 struct Client {
     args: ExchangeOptions,
     exchange: Exchange,
-    outcome: Option<Outcome<ExchangeResult>>,
-    lanes: Vec<Lane>,
+    outcome: Option<mpsc::Sender<Result<ExchangeResult>>>,
+    lanes: Vec<Lane<Link>>,
     connected: usize,
     outstanding: usize,
     /// Lanes whose request found no frame or no room.
@@ -61,17 +52,8 @@ struct Run {
 }
 
 impl Client {
-    fn new(args: ExchangeOptions, exchange: Exchange, outcome: Outcome<ExchangeResult>) -> Self {
-        let lane = || Lane {
-            stream: None,
-            connected: false,
-            due: None,
-            request: request(args.bytes),
-            requests: 0,
-            sent: 0,
-            received: 0,
-        };
-        let lanes = std::iter::repeat_with(lane).take(args.connections).collect();
+    fn new(args: ExchangeOptions, exchange: Exchange, outcome: mpsc::Sender<Result<ExchangeResult>>) -> Self {
+        let lanes = std::iter::repeat_with(|| Lane::new(args.bytes)).take(args.connections).collect();
         Self {
             args,
             exchange,
@@ -86,18 +68,17 @@ impl Client {
 
     fn connect(&mut self, net: &mut Net<'_>, number: usize) -> Result<()> {
         let options = TcpOptions { nodelay: true, ..TcpOptions::default() };
-        let stream = net.tcp_connect_with(ANY, self.args.target, options)?;
+        let stream =
+            net.tcp_connect_with(ANY, self.args.target, options).map_err(|error| refused("connect", &error))?;
         stream.set_tag(net, number as u64);
-        let lane = &mut self.lanes[number];
-        (lane.stream, lane.connected) = (Some(stream), false);
+        self.lanes[number].connection = Some(Link { stream, connected: false });
         Ok(())
     }
 
     fn begin(&mut self, net: &mut Net<'_>) -> Result<()> {
         let args = &self.args;
         let first = Instant::now();
-        let begin = first + Duration::from_secs_f64(args.warm_up);
-        let end = begin + Duration::from_secs_f64(args.seconds);
+        let (begin, end) = args.run.span(first);
         let pace = Pace::new(first, end, args.rate, args.connections);
         self.run = Some(Run { pace, tally: Tally::new(begin, end)?, cpu_at_end: None });
         if args.rate.is_none() {
@@ -112,10 +93,7 @@ impl Client {
     fn start_request(&mut self, net: &mut Net<'_>, number: usize, now: Instant) -> Result<()> {
         let Some(run) = &mut self.run else { return Ok(()) };
         let Some(due) = run.pace.start(number, now) else { return Ok(()) };
-        let lane = &mut self.lanes[number];
-        (lane.due, lane.sent, lane.received) = (Some(due), 0, 0);
-        number_request(&mut lane.request, lane.requests);
-        lane.requests += 1;
+        self.lanes[number].begin(due);
         self.outstanding += 1;
         match self.exchange {
             Exchange::Request => self.send(net, number),
@@ -126,20 +104,23 @@ impl Client {
     /// Sends what goes of the request, a segment a buffer.
     fn send(&mut self, net: &mut Net<'_>, number: usize) -> Result<()> {
         let lane = &mut self.lanes[number];
-        let (Some(stream), true, Some(_)) = (lane.stream, lane.connected, lane.due) else { return Ok(()) };
+        let Some(stream) = lane.connection.filter(|link| link.connected).map(|link| link.stream) else { return Ok(()) };
+        if lane.due.is_none() {
+            return Ok(());
+        }
         let most = stream.mss(net).unwrap_or(0);
-        while lane.sent < lane.request.len() {
-            let rest = &lane.request[lane.sent..];
+        while let (_, rest @ [_, ..]) = lane.unsent() {
             let Some(mut buf) = net.alloc() else {
                 self.stuck.push(number);
                 return Ok(());
             };
             let piece = &rest[..rest.len().min(most).min(buf.capacity())];
-            buf.put_slice(piece)?;
+            buf.put_slice(piece).map_err(|error| refused("a buffer", &error))?;
+            let bytes = piece.len();
             match stream.send(net, buf) {
-                Ok(()) => lane.sent += piece.len(),
+                Ok(()) => lane.sent(bytes),
                 Err(TcpSendError::WouldBlock(_) | TcpSendError::Full) => return Ok(()),
-                Err(error) => return Err(anyhow!("send: {error}")),
+                Err(error) => return Err(refused("send", &error)),
             }
         }
         Ok(())
@@ -148,21 +129,19 @@ impl Client {
     /// Takes what is there; starts the next request when the answer is complete.
     fn receive(&mut self, net: &mut Net<'_>, number: usize, stream: TcpStream) -> Result<()> {
         // An answer may be the last that the stream is there for.
-        while self.lanes[number].stream == Some(stream) {
+        while self.lanes[number].connection.is_some_and(|link| link.stream == stream) {
             let lane = &mut self.lanes[number];
             let buf = match stream.recv(net) {
                 Ok(buf) => buf,
                 Err(TcpRecvError::WouldBlock) => return Ok(()),
-                Err(error) => bail!("receive: {error}"),
+                Err(error) => return Err(refused("receive", &error)),
             };
+            let mut complete = false;
             for piece in buf.pieces() {
-                let expected = lane.request.get(lane.received..lane.received + piece.len());
-                let (bytes, at, request) = (piece.len(), lane.received, lane.requests.wrapping_sub(1));
-                ensure!(expected == Some(piece), "wrong: {bytes} bytes at {at} of the answer to request {request}");
-                lane.received += piece.len();
+                complete = lane.accept(piece)?;
             }
             drop(buf);
-            if lane.received == lane.request.len() {
+            if complete {
                 self.answered(net, number)?;
             }
         }
@@ -171,12 +150,12 @@ impl Client {
 
     fn answered(&mut self, net: &mut Net<'_>, number: usize) -> Result<()> {
         let lane = &mut self.lanes[number];
-        let Some(due) = lane.due.take() else { bail!("an answer without a request") };
+        let Some(due) = lane.due.take() else { return Ok(()) };
         self.outstanding -= 1;
         if self.exchange == Exchange::Connection
-            && let Some(stream) = lane.stream.take()
+            && let Some(link) = lane.connection.take()
         {
-            stream.close(net);
+            link.stream.close(net);
         }
         let now = Instant::now();
         if let Some(run) = &mut self.run {
@@ -187,17 +166,19 @@ impl Client {
 
     fn hear(&mut self, net: &mut Net<'_>, stream: TcpStream, event: TcpEvent) -> Result<()> {
         let Some(number) = stream.tag(net).and_then(|tag| usize::try_from(tag).ok()) else { return Ok(()) };
-        let Some(lane) = self.lanes.get_mut(number).filter(|lane| lane.stream == Some(stream)) else { return Ok(()) };
+        let link = self.lanes.get_mut(number).and_then(|lane| lane.connection.as_mut());
+        let Some(link) = link.filter(|link| link.stream == stream) else { return Ok(()) };
+        let ended = |what: String| Err(LoadError::Unexpected(what));
         match event {
             TcpEvent::Connected => {
-                lane.connected = true;
+                link.connected = true;
                 self.connected += 1;
                 self.send(net, number)
             }
             TcpEvent::Writable => self.send(net, number),
             TcpEvent::Readable => self.receive(net, number, stream),
-            TcpEvent::PeerFinished => bail!("the server closed the connection"),
-            TcpEvent::Closed(reason) => bail!("the connection ended: {reason}"),
+            TcpEvent::PeerFinished => ended("the service closed the connection".into()),
+            TcpEvent::Closed(reason) => ended(format!("the connection ended: {reason}")),
             TcpEvent::Urgent | TcpEvent::Sent => Ok(()),
         }
     }
@@ -228,7 +209,9 @@ impl Client {
     }
 
     fn result(&mut self) -> Result<ExchangeResult> {
-        let Some(Run { pace, tally, cpu_at_end }) = &mut self.run else { bail!("it never began") };
+        let Some(Run { pace, tally, cpu_at_end }) = &mut self.run else {
+            return Err(LoadError::Engine("it never began".into()));
+        };
         tally.give_up_all(pace, self.lanes.iter().map(|lane| lane.due));
         Ok(tally.result(cpu_at_end.unwrap_or_else(cpu_time)))
     }
@@ -242,7 +225,7 @@ impl Client {
 }
 
 impl App for Client {
-    fn start(&mut self, net: &mut Net<'_>) -> Result<(), AppError> {
+    fn start(&mut self, net: &mut Net<'_>) -> std::result::Result<(), AppError> {
         if self.exchange == Exchange::Request {
             for number in 0..self.lanes.len() {
                 self.connect(net, number)?;
@@ -274,7 +257,7 @@ impl App for Client {
     }
 
     fn stop(&mut self, net: &mut Net<'_>) {
-        for stream in self.lanes.iter_mut().filter_map(|lane| lane.stream.take()) {
+        for Link { stream, .. } in self.lanes.iter_mut().filter_map(|lane| lane.connection.take()) {
             stream.close(net);
         }
     }
