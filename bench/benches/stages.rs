@@ -11,6 +11,8 @@ mod allocator;
 mod mem;
 #[path = "../src/packet.rs"]
 mod packet;
+#[path = "../src/syscalls.rs"]
+mod syscalls;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mem::{
