@@ -310,6 +310,66 @@ fn a_queue_is_bounded_and_knows_whole_packets() {
 }
 
 #[test]
+fn a_queue_keeps_to_one_pool_while_anything_is_queued() {
+    let (pool, other) = (pool(4, 0, 0), pool(4, 0, 0));
+    let mut queue = TxQueue::with_limit(4);
+    queue.push(tx(&pool, b"one").seal().unwrap()).unwrap();
+    drop(queue.push(tx(&other, b"two").seal().unwrap()).unwrap_err());
+    drop(queue.pop());
+    queue.push(tx(&other, b"two").seal().unwrap()).unwrap();
+    assert_eq!((queue.len(), queue.iter().next().unwrap().as_slice()), (1, &b"two"[..]));
+    drop(queue);
+    assert_whole(&pool);
+    assert_whole(&other);
+}
+
+#[test]
+fn a_burst_is_posted_and_completed_like_one_after_the_other() {
+    let pool = pool(8, 0, 2);
+    let mut queue = TxQueue::with_limit(4);
+    // The queue's memory is used around its end.
+    for _ in 0..3 {
+        queue.push(tx(&pool, b"gone").seal().unwrap()).unwrap();
+        drop(queue.pop());
+    }
+    let (sealed, kept) = tx(&pool, b"kept").seal_behind(0, None).unwrap();
+    queue.push(sealed).unwrap();
+    for byte in 0..2 {
+        queue.push(tx(&pool, &[byte]).seal().unwrap()).unwrap();
+    }
+    let run = tx(&pool, &[7; 3000]).freeze();
+    assert!(run.seal_range(0, 1, |piece| queue.push(piece).unwrap()).is_ok());
+    let mut posted = Vec::new();
+    queue.post_first(9, |addr, len, more| posted.push((addr, len, more)));
+    assert!(queue.is_empty() && pool.ledger().kernel_tx == 4);
+    let bytes: Vec<_> = posted.iter().map(|&desc| on_the_wire(&pool, desc)).collect();
+    assert_eq!(bytes, [b"kept".to_vec(), vec![0], vec![1], vec![7]]);
+    // An address that nobody posted, and one that comes back twice, are counted and change nothing.
+    let addrs = posted.iter().map(|desc| desc.0).chain([posted[1].0, u64::MAX]);
+    assert_eq!((pool.complete_all(addrs), pool.counters().bad_completions), (4, 2));
+    assert_eq!((pool.ledger().retained, pool.ledger().owned, pool.free()), (1, 2, 5));
+    drop((kept, run));
+    assert_whole(&pool);
+}
+
+#[test]
+fn frames_are_lent_by_the_burst_and_copied_between_devices() {
+    let (from, to) = (pool(4, 0, 0), pool(8, 4, 0));
+    let mut lent = Vec::new();
+    to.post_fills(100, |addr| lent.push(addr));
+    assert_eq!((lent.len(), to.free(), to.counters().alloc_failures), (7, 1, 0), "a quarter of the reserve stays");
+    let (addr, len, _) = tx(&from, b"hello").seal().unwrap().post();
+    from.kernel_copy(addr, len, &to, lent[0] + 64).unwrap();
+    assert_eq!(to.adopt_rx(lent[0] + 64, len).unwrap().as_slice(), b"hello");
+    assert_eq!(from.kernel_copy(addr, len, &to, lent[0]), Err(BadAddr(lent[0])), "it is not lent any more");
+    from.complete_tx(addr).unwrap();
+    assert_eq!(from.kernel_copy(addr, len, &to, lent[1]), Err(BadAddr(addr)), "nobody sends it");
+    lent[1..].iter().for_each(|&addr| to.unfill(addr).unwrap());
+    assert_whole(&from);
+    assert_whole(&to);
+}
+
+#[test]
 fn a_ledger_reads_as_a_sentence() {
     let pool = pool(3, 0, 0);
     let _ = pool.post_fill().unwrap();
