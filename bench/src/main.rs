@@ -52,6 +52,8 @@ enum Command {
     MemTcpIdle(mem::tcp::idle::IdleArgs),
     /// Cost of the C face's `tfZeroCopySend`
     CSend(mem::c_send::CSendArgs),
+    /// The same beside workers that send at full rate over AF_XDP
+    CBeside(mem::c_beside::CBesideArgs),
     /// Cost of one step of a turn, on one core
     Stage(mem::stages::StageArgs),
     /// Instructions a packet, held against those that are kept
@@ -84,6 +86,7 @@ fn main() -> Result<()> {
         Command::MemTcp(args) => mem::tcp::run(&args),
         Command::MemTcpIdle(args) => mem::tcp::idle::run(&args),
         Command::CSend(args) => mem::c_send::run(&args),
+        Command::CBeside(args) => mem::c_beside::run(&args),
         Command::Stage(args) => mem::stages::run(&args),
         Command::Counts(args) => counts::run(&args),
         Command::Growth(args) => mem::growth::run(&args),

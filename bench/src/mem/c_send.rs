@@ -141,7 +141,7 @@ pub(crate) fn run(args: &CSendArgs) -> Result<()> {
     Ok(())
 }
 
-fn quantile(values: &mut [f64], q: f64) -> f64 {
+pub(super) fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(((values.len().max(1) - 1) as f64 * q) as usize).copied().unwrap_or(f64::NAN)
 }
@@ -326,7 +326,7 @@ unsafe extern "C" fn sink_mac(_interface: ttUserInterface, mac: *mut c_char) -> 
     n::TM_ENOERROR
 }
 
-fn address(of: SocketAddrV4) -> tfSockaddrIn {
+pub(super) fn address(of: SocketAddrV4) -> tfSockaddrIn {
     tfSockaddrIn {
         sin_len: 0,
         sin_family: n::TM_AF_INET as u8,
@@ -374,14 +374,14 @@ fn c_socket() -> Result<c_int> {
     Ok(socket)
 }
 
-fn c_buffer() -> Option<usize> {
+pub(super) fn buffer() -> Option<usize> {
     let mut data = ptr::null_mut();
     // SAFETY: a variable of ours.
     let handle = unsafe { tfGetZeroCopyBuffer(PAYLOAD_BYTES as c_int, &raw mut data) };
     (!handle.is_null()).then_some(handle.addr())
 }
 
-fn c_send(socket: c_int, handle: usize) -> bool {
+pub(super) fn send(socket: c_int, handle: usize) -> bool {
     let handle: ttUserMessage = ptr::without_provenance_mut(handle);
     tfZeroCopySend(socket, handle, PAYLOAD_BYTES as c_int, 0) == PAYLOAD_BYTES as c_int
 }
@@ -390,7 +390,7 @@ fn send_batch(batch: &mut Batch) {
     let Batch { socket, handles, sent, took_ns } = batch;
     *took_ns = Some(timed(&mut || {
         while let Some(handle) = handles.pop() {
-            *sent += usize::from(c_send(*socket, handle));
+            *sent += usize::from(send(*socket, handle));
         }
     }));
 }
@@ -411,7 +411,7 @@ fn c_batches(from: From, batches: usize) -> Result<Vec<f64>> {
     let wake = FLOW.frame(PAYLOAD_BYTES);
     let mut times_ns = Vec::with_capacity(batches);
     for number in 0..WARM_UP_BATCHES + batches {
-        let handles: Vec<_> = (0..BATCH).map_while(|_| c_buffer()).collect();
+        let handles: Vec<_> = (0..BATCH).map_while(|_| buffer()).collect();
         ensure!(handles.len() == BATCH, "the pool is empty");
         let mut batch = Batch { socket, handles, ..Batch::default() };
         if from == From::Callback {
@@ -497,12 +497,12 @@ fn send_all(socket: c_int, batches: usize, gap_ns: u64, tally: &syscalls::Tally)
             std::hint::spin_loop();
         }
         last = Instant::now();
-        let Some(handle) = c_buffer() else {
+        let Some(handle) = buffer() else {
             refused += 1;
             continue;
         };
         let begun = Instant::now();
-        let mut sent = c_send(socket, handle);
+        let mut sent = send(socket, handle);
         let ended = Instant::now();
         if sent {
             sends_ns.push((ended - begun).as_nanos() as f64 - clock_ns);
@@ -512,7 +512,7 @@ fn send_all(socket: c_int, batches: usize, gap_ns: u64, tally: &syscalls::Tally)
             // The queue is full: the worker has not sent it yet.
             refused += 1;
             std::hint::spin_loop();
-            sent = c_send(socket, handle);
+            sent = send(socket, handle);
         }
     }
     let system_calls = tally.count() - calls_before;

@@ -3,6 +3,7 @@
 //! A batch of 64 packets is put where the stack will find it, then the stack and an application do their work, then what was sent is taken
 //! away. Only the middle part counts: by the clock for each batch, or by callgrind, which is told to collect inside [`work_of_a_batch`].
 
+pub(crate) mod c_beside;
 pub(crate) mod c_send;
 mod callgrind;
 mod engine;
