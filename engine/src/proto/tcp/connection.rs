@@ -371,9 +371,8 @@ impl Connection {
     #[inline]
     pub fn recv(&mut self, host: &mut impl Host) -> Result<RxBuf, RecvRefusal> {
         let now = host.now();
-        let held = self.receive.frames;
-        if let Some(buf) = self.take_received(host.spares(), now) {
-            host.charge_rx_frames(-((held - self.receive.frames) as i32));
+        if let Some((buf, frames)) = self.take_received(host.spares(), now) {
+            host.charge_rx_frames(-(frames as i32));
             return Ok(buf);
         }
         if self.receive.finished {
@@ -387,16 +386,12 @@ impl Connection {
         })
     }
 
-    /// The oldest bytes that came, if some did: for a host that counts by itself by how many [`frames_held`](Self::frames_held) are fewer then.
+    /// The oldest bytes that came, if some did, and how many frames they hold: for a host that keeps the count itself.
     #[inline(always)]
-    pub fn take_received(&mut self, spares: &mut Spares, now: Instant) -> Option<RxBuf> {
-        self.receive.pop(spares, self.send.rtt.srtt_ns(), self.options.recv_queue_bytes_max, now)
-    }
-
-    /// Frames that received data holds.
-    #[inline]
-    pub fn frames_held(&self) -> u32 {
-        self.receive.frames
+    pub fn take_received(&mut self, spares: &mut Spares, now: Instant) -> Option<(RxBuf, u32)> {
+        let taken = self.receive.pop(spares)?;
+        self.receive.tune(self.send.rtt.srtt_ns(), self.options.recv_queue_bytes_max, now);
+        Some(taken)
     }
 
     /// Copies what has come into `to`; returns how many bytes.

@@ -423,19 +423,17 @@ impl Receiver {
         self.dsack.is_some()
     }
 
-    /// The oldest bytes, for the application. The rest is for [`tune`](Self::tune).
+    /// The oldest bytes, for the application, and how many frames they hold.
     #[inline(always)]
-    pub(super) fn pop(&mut self, spares: &mut Spares, srtt_ns: u64, max: u32, now: Instant) -> Option<RxBuf> {
-        let first = self.queue.front()?;
-        let (frames, bytes) = (first.frame_count() as u32, first.total_len() as u32);
+    pub(super) fn pop(&mut self, spares: &mut Spares) -> Option<(RxBuf, u32)> {
+        let buf = self.queue.pop_front()?;
+        let (frames, bytes) = (buf.frame_count() as u32, buf.total_len() as u32);
         self.frames -= frames;
         self.queued_bytes -= bytes;
         self.taken_bytes = self.taken_bytes.saturating_add(bytes);
         self.progress = true;
-        self.tune(srtt_ns, max, now);
-        let taken = self.queue.pop_front();
         spares.received.strip(&mut self.queue);
-        taken
+        Some((buf, frames))
     }
 
     /// Puts back what the application did not use.
@@ -451,7 +449,7 @@ impl Receiver {
 
     /// Grows the receive buffer with what the application takes in a round trip (of `srtt_ns`, 0: not known), so that the window is never the limit.
     #[inline]
-    fn tune(&mut self, srtt_ns: u64, max: u32, now: Instant) {
+    pub(super) fn tune(&mut self, srtt_ns: u64, max: u32, now: Instant) {
         let since_ns = now.nanos_since(self.tune_since);
         if since_ns < TUNE_NS_MIN || since_ns < if srtt_ns == 0 { TUNE_NS_DEFAULT } else { srtt_ns } {
             return;

@@ -68,11 +68,10 @@ impl Stack {
             return None;
         }
         let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
-        let held = connection.frames_held();
-        let Some(buf) = connection.take_received(&mut self.tcp.spares, self.now) else {
+        let Some((buf, frames)) = connection.take_received(&mut self.tcp.spares, self.now) else {
             return self.tcp_recv_nothing(handle);
         };
-        self.tcp.rx_frames -= held - connection.frames_held();
+        self.tcp.rx_frames -= frames;
         if connection.after_recv() && connection.listed & listed::READY == 0 {
             connection.listed |= listed::READY;
             self.tcp.ready.push_back(handle.index);
