@@ -169,7 +169,11 @@ impl Rounds {
 }
 
 pub(crate) fn number(value: f64) -> String {
-    if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+    match value {
+        v if v >= 1000.0 => format!("{v:.0}"),
+        v if v >= 1.0 || v == 0.0 => format!("{v:.1}"),
+        v => format!("{v:.4}"),
+    }
 }
 
 /// "p99.9" of 0.999.
