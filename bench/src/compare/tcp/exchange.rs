@@ -1,9 +1,9 @@
 //! Request and answer: over lasting connections, and over one each.
 
-use super::{Client, engine_client, framewire_side, kernel_side, result_of, target};
+use super::{Client, engine_client, framewire_side, kernel_echo, kernel_side, result_of, target};
 use crate::compare::{
     Plan,
-    bed::{Bed, Running, Side},
+    bed::{Bed, Side},
     report::Better,
     systems::{Appliance, FRAMEWIRE},
     turns::{Contender, Contest, Figure, Row, Turn},
@@ -122,8 +122,7 @@ impl Contender for Kernel {
         kernel_side(&bed, Side::Dut)?;
         kernel_side(&bed, Side::Peer)?;
         let spin: &[&str] = if self.spin { &["--spin"] } else { &[] };
-        let server = bed.own_command(Side::Dut, &[&["kernel-tcp-server", "--listen", &target()], spin].concat());
-        let server = Running::start(server, "ready")?;
+        let server = kernel_echo(&bed, spin)?;
         let figures = all(self.loads, |load| {
             let command = bed.own_command(Side::Peer, &[&["gen", name(self.exchange)], spin].concat());
             exchange(plan, command, load)

@@ -1,6 +1,6 @@
 //! HTTP requests over lasting connections, by wrk.
 
-use super::{Client, framewire_side, installed, kernel_side, patience, watched};
+use super::{Client, framewire_side, installed, kernel_side, patience, turn_of, watched};
 use crate::compare::{
     Plan,
     bed::{Bed, DUT_ADDRESS, Running, Side},
@@ -87,10 +87,7 @@ impl Contender for Framewire {
         let root = folder.path().display();
         let service = format!("kind = \"http\"\nlisten = \"{DUT_ADDRESS}:{PORT}\"\nroot = \"{root}\"");
         let server = framewire_side(&bed, &self.appliance, &service, Client::Kernel, "")?;
-        let figures = loads(plan, &bed)?;
-        let about = Some(server.about.clone());
-        server.stop()?;
-        Ok(Turn { about, figures })
+        turn_of(server, || loads(plan, &bed))
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     Plan,
     bed::{Bed, DUT_ADDRESS, DUT_NETWORK, Running, Side, run_to_end},
     systems::Appliance,
+    turns::{Figure, Turn},
 };
 use crate::tcp::BulkResult;
 use anyhow::{Context, Result, ensure};
@@ -50,6 +51,20 @@ fn kernel_side(bed: &Bed, side: Side) -> Result<()> {
         ("net.ipv4.tcp_tw_reuse_delay", "1"),
     ];
     settings.iter().try_for_each(|(key, value)| bed.ns(side).sysctl(key, value))
+}
+
+/// This program's echo over epoll, on the kernel's side of the server.
+fn kernel_echo(bed: &Bed, spin: &[&str]) -> Result<Running> {
+    let server = bed.own_command(Side::Dut, &[&["kernel-tcp-server", "--listen", &target()], spin].concat());
+    Running::start(server, "ready")
+}
+
+/// What `measure` finds of a server that runs, which ends then.
+fn turn_of(server: Running, measure: impl FnOnce() -> Result<Vec<Figure>>) -> Result<Turn> {
+    let figures = measure()?;
+    let about = Some(server.about.clone());
+    server.stop()?;
+    Ok(Turn { about, figures })
 }
 
 /// Who is at the client's end.

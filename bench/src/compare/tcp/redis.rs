@@ -1,6 +1,6 @@
 //! redis-benchmark's `PING`, which an echo answers as well: the request is an array of one string, and so is a valid answer.
 
-use super::{Client, PORT, framewire_side, installed, kernel_side, patience, target, watched};
+use super::{Client, PORT, framewire_side, installed, kernel_echo, kernel_side, patience, target, turn_of, watched};
 use crate::compare::{
     Plan,
     bed::{Bed, DUT_ADDRESS, Running, Side},
@@ -113,12 +113,7 @@ impl Contender for Kernel {
         kernel_side(&bed, Side::Dut)?;
         kernel_side(&bed, Side::Peer)?;
         let spin: &[&str] = if self.spin { &["--spin"] } else { &[] };
-        let server = bed.own_command(Side::Dut, &[&["kernel-tcp-server", "--listen", &target()], spin].concat());
-        let server = Running::start(server, "ready")?;
-        let figures = loads(plan, &bed)?;
-        let about = Some(server.about.clone());
-        server.stop()?;
-        Ok(Turn { about, figures })
+        turn_of(kernel_echo(&bed, spin)?, || loads(plan, &bed))
     }
 }
 
@@ -142,10 +137,7 @@ impl Contender for Framewire {
         let bed = Bed::create(plan.cores)?;
         let service = format!("kind = \"tcp-echo\"\nlisten = \"{}\"", target());
         let server = framewire_side(&bed, &self.appliance, &service, Client::Kernel, "")?;
-        let figures = loads(plan, &bed)?;
-        let about = Some(server.about.clone());
-        server.stop()?;
-        Ok(Turn { about, figures })
+        turn_of(server, || loads(plan, &bed))
     }
 }
 
