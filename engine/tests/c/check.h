@@ -352,6 +352,40 @@ static inline void pump(void)
     }
 }
 
+/* The manual clock goes on from `now`, by the way of every timer; returns the time then. */
+static inline uint64_t pass_ns(uint64_t now, uint64_t ns)
+{
+    uint64_t until = now + ns;
+    for (;;) {
+        uint64_t next = tfNextTimer();
+        pump();
+        if (next > until)
+            break;
+        if (next > now)
+            now = next;
+        CHECK_EQ(tfTimerUpdateTo(now), 0);
+        tfTimerExecute();
+    }
+    CHECK_EQ(tfTimerUpdateTo(until), 0);
+    pump();
+    return until;
+}
+
+static inline ttUserMessage buffer_of(int size, char fill)
+{
+    char *data = 0;
+    ttUserMessage h = tfGetZeroCopyBuffer(size, &data);
+    CHECK(h != 0 && data != 0);
+    if (h != 0)
+        memset(data, fill, (size_t)size);
+    return h;
+}
+
+static inline ttUserMessage buffer(int size)
+{
+    return buffer_of(size, 'x');
+}
+
 static inline tfStats stats(void)
 {
     tfStats now;

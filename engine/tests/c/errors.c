@@ -6,30 +6,7 @@ static uint64_t now;
 
 static void pass(uint64_t seconds)
 {
-    uint64_t until = now + seconds * 1000000000;
-    for (;;) {
-        uint64_t next = tfNextTimer();
-        pump();
-        if (next > until)
-            break;
-        if (next > now)
-            now = next;
-        CHECK_EQ(tfTimerUpdateTo(now), 0);
-        tfTimerExecute();
-    }
-    now = until;
-    CHECK_EQ(tfTimerUpdateTo(now), 0);
-    pump();
-}
-
-static ttUserMessage buffer(int size)
-{
-    char *data = 0;
-    ttUserMessage h = tfGetZeroCopyBuffer(size, &data);
-    CHECK(h != 0);
-    if (h != 0)
-        memset(data, 'x', (size_t)size);
-    return h;
+    now = pass_ns(now, seconds * 1000000000);
 }
 
 static int frees;

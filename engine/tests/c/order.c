@@ -15,16 +15,6 @@ enum { BAD = 54321, SHORT = 3 };
         CHECK_EQ(tfGetLastError(), TM_EBADF);        \
     } while (0)
 
-static ttUserMessage buffer(int size)
-{
-    char *data = 0;
-    ttUserMessage h = tfGetZeroCopyBuffer(size, &data);
-    CHECK(h != 0);
-    if (h != 0)
-        memset(data, 'x', (size_t)size);
-    return h;
-}
-
 /* A datagram socket connected to a port that is closed, which knows it. */
 static int refused_socket(void)
 {

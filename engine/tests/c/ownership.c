@@ -3,15 +3,6 @@
 
 static struct sockaddr_in sink;
 
-static ttUserMessage buffer(int size)
-{
-    char *data = 0;
-    ttUserMessage h = tfGetZeroCopyBuffer(size, &data);
-    CHECK(h != 0 && data != 0);
-    memset(data, 'x', (size_t)size);
-    return h;
-}
-
 /* The call fails with this error and the stack has freed the buffer. */
 #define CHECK_FREED(sd, call, error)                             \
     do {                                                         \

@@ -7,20 +7,7 @@ static uint64_t now;
 /* Lets time pass: `ms` milliseconds, timer by timer. */
 static void pass(uint64_t ms)
 {
-    uint64_t until = now + ms * 1000000;
-    for (;;) {
-        uint64_t next = tfNextTimer();
-        pump();
-        if (next > until)
-            break;
-        if (next > now)
-            now = next;
-        CHECK_EQ(tfTimerUpdateTo(now), 0);
-        tfTimerExecute();
-    }
-    now = until;
-    CHECK_EQ(tfTimerUpdateTo(now), 0);
-    pump();
+    now = pass_ns(now, ms * 1000000);
 }
 
 int main(void)

@@ -15,15 +15,6 @@ static int stuck_stream(int queue)
     return sd;
 }
 
-static ttUserMessage buffer(int size, char fill)
-{
-    char *data = 0;
-    ttUserMessage h = tfGetZeroCopyBuffer(size, &data);
-    CHECK(h != 0 && data != 0);
-    memset(data, fill, (size_t)size);
-    return h;
-}
-
 static void drain(int sd)
 {
     peer_catch_up(peer_last());
@@ -100,7 +91,7 @@ static void vectors(void)
 #define CHECK_FREED(sd, call, error)                 \
     do {                                             \
         uint64_t free_ = stats().framesFree;         \
-        h = buffer(100, 'x');                        \
+        h = buffer_of(100, 'x');                        \
         CHECK_FAILS(sd, call, error);                \
         CHECK_EQ(stats().framesFree, free_);         \
         CHECK_EQ(tfFreeZeroCopyBuffer(h), TM_EFAULT); \
@@ -113,7 +104,7 @@ static void order_of_errors(void)
     ttUserMessage h;
     section("zero-copy: EFAULT, EBADF, EINVAL, ESHUTDOWN, ENOTCONN, EMSGSIZE, EWOULDBLOCK");
     CHECK_FAILS(sd, tfZeroCopySend(sd, 0, -1, -1), TM_EFAULT);
-    h = buffer(100, 'x');
+    h = buffer_of(100, 'x');
     CHECK_EQ(tfZeroCopySend(12345, h, 1, 0), TM_SOCKET_ERROR);
     CHECK_EQ(tfGetLastError(), TM_EBADF);
     CHECK_EQ(tfFreeZeroCopyBuffer(h), TM_EFAULT);
@@ -125,20 +116,20 @@ static void order_of_errors(void)
     CHECK_FREED(fresh, tfZeroCopySend(fresh, h, 10, 0), TM_ENOTCONN);
     CHECK_FREED(fresh, tfZeroCopySendTo(fresh, h, 10, 0, (struct sockaddr *)&to, sizeof to), TM_ENOTCONN);
     CHECK_FREED(sd, tfZeroCopySendTo(sd, h, 10, 0, (struct sockaddr *)&to, sizeof to), TM_EISCONN);
-    h = buffer(1001, 'y');
+    h = buffer_of(1001, 'y');
     CHECK_FAILS(sd, tfZeroCopySend(sd, h, 1001, MSG_DONTWAIT), TM_EMSGSIZE);
     CHECK_EQ(tfFreeZeroCopyBuffer(h), TM_EFAULT);
-    h = buffer(1000, 'y');
+    h = buffer_of(1000, 'y');
     CHECK_EQ(tfZeroCopySend(sd, h, 990, MSG_DONTWAIT), 990);
     CHECK_EQ(tfFreeZeroCopyBuffer(h), TM_EFAULT);
     section("all or nothing: on would-block the caller has it, with all its length");
-    h = buffer(100, 'z');
+    h = buffer_of(100, 'z');
     CHECK_FAILS(sd, tfZeroCopySend(sd, h, 11, MSG_DONTWAIT), TM_EWOULDBLOCK);
     CHECK_EQ(tfGetSendBytesLeft(sd), 990);
     CHECK_FAILS(sd, tfZeroCopySend(sd, h, 100, MSG_DONTWAIT), TM_EWOULDBLOCK);
     CHECK_EQ(tfZeroCopySend(sd, h, 10, MSG_DONTWAIT), 10);
     CHECK_EQ(tfFreeZeroCopyBuffer(h), TM_EFAULT);
-    h = buffer(1, 'w');
+    h = buffer_of(1, 'w');
     CHECK_FAILS(sd, tfZeroCopySend(sd, h, 1, MSG_DONTWAIT), TM_EWOULDBLOCK);
     CHECK_EQ(tfFreeZeroCopyBuffer(h), TM_ENOERROR);
     CHECK_EQ(shutdown(sd, SHUT_WR), 0);
@@ -149,7 +140,7 @@ static void order_of_errors(void)
     CHECK_EQ(tfGetSocketError(sd), TM_EBADF);
     section("a reset frees what was sent, and the next buffer too");
     sd = stuck_stream(1000);
-    h = buffer(500, 'r');
+    h = buffer_of(500, 'r');
     CHECK_EQ(tfZeroCopySend(sd, h, 500, 0), 500);
     peer_resets(peer_last());
     pump();
@@ -168,7 +159,7 @@ static void zero_copy(void)
     section("zero-copy echo both ways: nothing is copied, large buffers too, longer than the queue too");
     sd = connected_to(7);
     for (turn = 0; turn < 50; turn++) {
-        h = buffer(1000, (char)('a' + turn % 26));
+        h = buffer_of(1000, (char)('a' + turn % 26));
         CHECK_EQ(tfZeroCopySend(sd, h, 1000, 0), 1000);
         length = tfZeroCopyRecv(sd, &received, &data, 5000, 0);
         CHECK_EQ(length, 1000);
@@ -179,7 +170,7 @@ static void zero_copy(void)
     }
     peer_last()->echoes = 0;
     CHECK_EQ(set_option(sd, SOL_SOCKET, SO_SNDBUF, 4000), 0);
-    h = buffer(50000, 'L');
+    h = buffer_of(50000, 'L');
     length = peer_last()->length;
     CHECK_EQ(tfZeroCopySend(sd, h, 50000, 0), 50000);
     pump();

@@ -29,6 +29,18 @@ static inline void pause_ms(long ms)
     nanosleep(&time, 0);
 }
 
+/* Nobody spins: all threads together take a tenth of the time at most. */
+static inline void check_asleep(void)
+{
+    double busy;
+    pause_ms(50);
+    busy = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    pause_ms(500);
+    busy = seconds(CLOCK_PROCESS_CPUTIME_ID) - busy;
+    printf("  %.1f ms of processor time in 500 ms\n", busy * 1e3);
+    CHECK(busy < 0.05);
+}
+
 /* Until others have done what makes it so; a test that hangs is stopped from outside. */
 #define EVENTUALLY(condition)  \
     do {                       \
