@@ -411,19 +411,18 @@ impl Stack {
             return true;
         }
         let pseudo = checksum::pseudo_header(ip.src, ip.dst, protocol::UDP, header.len as u16);
-        let payload_sum =
-            if payload.is_chain() { checksum::sum_pieces(payload.pieces()) } else { checksum::sum(payload.as_slice()) };
-        if checksum::add(checksum::add(pseudo, header.sum()), payload_sum) == 0xffff {
-            payload.set_payload_sum(payload_sum);
-            return true;
-        }
         // A sender that counts on a device to finish the sum leaves the pseudo-header's in the field.
         if policy == RxChecksum::Partial && header.checksum == pseudo {
-            payload.set_payload_sum(payload_sum);
             self.counters.checksums_partial_accepted += 1;
             return true;
         }
-        false
+        let payload_sum =
+            if payload.is_chain() { checksum::sum_pieces(payload.pieces()) } else { checksum::sum(payload.as_slice()) };
+        let right = checksum::add(checksum::add(pseudo, header.sum()), payload_sum) == 0xffff;
+        if right {
+            payload.set_payload_sum(payload_sum);
+        }
+        right
     }
 
     fn handle_icmp(&mut self, id: IfaceId, ip: &ipv4::Header, mut packet: RxBuf, group: Group) {

@@ -2,7 +2,7 @@
 //! that is known of such a packet is read once, and nothing changes before it is clear that it is one.
 //!
 //! Left to [`handle_frame`](Stack::handle_frame), which counts what is wrong: tagged frames and interfaces with a VLAN, chains of frames, IP options, fragments,
-//! broadcasts, wrong or unfinished checksums, packets that no socket is there for, interfaces that learn neighbours from traffic; of TCP what
+//! broadcasts, wrong checksums, packets that no socket is there for, interfaces that learn neighbours from traffic; of TCP what
 //! [`Connection::predicts`](crate::proto::tcp::Connection::predicts) does not expect. What both may take leaves the same behind (tested).
 
 use super::{Interface, NeighbourSource, RxChecksum, Stack, ingress::acceptable_source};
@@ -79,6 +79,9 @@ impl Stack {
             None
         } else if policy == RxChecksum::Trust {
             self.counters.checksums_not_verified += 1;
+            None
+        } else if policy == RxChecksum::Partial && plain.pseudo_header_sum() == sum {
+            self.counters.checksums_partial_accepted += 1;
             None
         } else {
             let payload_sum = checksum::sum(payload);

@@ -111,6 +111,8 @@ pub struct PlainHeader {
     pub window: u16,
     /// Timestamps.
     pub timestamps: Option<Timestamps>,
+    /// Checksum as in the header.
+    pub checksum: u16,
     /// Length of the header with options, in bytes: 20 or 32.
     pub header_len: usize,
 }
@@ -134,7 +136,8 @@ impl PlainHeader {
         } else {
             return None;
         };
-        Some(Self { seq: seq_at(head, 4), ack: seq_at(head, 8), window: be16(head, 14), timestamps, header_len })
+        let (seq, ack) = (seq_at(head, 4), seq_at(head, 8));
+        Some(Self { seq, ack, window: be16(head, 14), timestamps, checksum: be16(head, 16), header_len })
     }
 
     /// The folded sum of the header that this was read from, checksum field included.

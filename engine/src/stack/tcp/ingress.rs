@@ -108,6 +108,9 @@ impl Stack {
         let payload_sum = if policy == RxChecksum::Trust {
             self.counters.checksums_not_verified += 1;
             None
+        } else if policy == RxChecksum::Partial && plain.pseudo_header_sum() == header.checksum {
+            self.counters.checksums_partial_accepted += 1;
+            None
         } else {
             let payload_sum = if payload.is_empty() { 0 } else { checksum::sum(payload) };
             let total = plain.pseudo_header_total() + u64::from(header.sum(segment)) + u64::from(payload_sum);
@@ -145,19 +148,22 @@ impl Stack {
             payload.advance(at + header.header_len);
             return true;
         }
+        let pseudo = checksum::pseudo_header(ip.src, ip.dst, protocol::TCP, segment_len as u16);
+        // A sender that counts on a device to finish the sum leaves the pseudo-header's in the field.
+        if policy == RxChecksum::Partial && header.checksum == pseudo {
+            self.counters.checksums_partial_accepted += 1;
+            payload.advance(at + header.header_len);
+            return true;
+        }
         let header_sum = checksum::sum(&payload.as_slice()[at..at + header.header_len]);
         payload.advance(at + header.header_len);
         let payload_sum =
             if payload.is_chain() { checksum::sum_pieces(payload.pieces()) } else { checksum::sum(payload.as_slice()) };
-        let pseudo = checksum::pseudo_header(ip.src, ip.dst, protocol::TCP, segment_len as u16);
         let right = checksum::add(checksum::add(pseudo, header_sum), payload_sum) == 0xffff;
-        // A sender that counts on a device to finish the sum leaves the pseudo-header's in the field.
-        let partial = !right && policy == RxChecksum::Partial && header.checksum == pseudo;
-        self.counters.checksums_partial_accepted += u64::from(partial);
-        if right || partial {
+        if right {
             payload.set_payload_sum(payload_sum);
         }
-        right || partial
+        right
     }
 
     /// RFC 9293 section 3.10.7.2, and 3.10.7.1 if nobody listens; unless it is for another worker to say.
