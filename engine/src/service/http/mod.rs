@@ -15,14 +15,12 @@ mod tests;
 
 use super::{
     Counts, Service,
-    tcp::{Base, FRAMES_POLL, Frames, Gauge},
+    tcp::{Base, Gauge, Next},
 };
 use crate::{
     buf::{RxBuf, TxBuf},
     config::HttpPage,
-    socket::{
-        App, AppError, Event, FAIR_BATCH, Net, TcpEvent, TcpOptions, TcpRecvError, TcpSendError, TcpStream, Work,
-    },
+    socket::{App, AppError, Event, Net, TcpEvent, TcpOptions, TcpSendError, TcpStream, Work},
     time::{Duration, Instant},
 };
 use date::Date;
@@ -69,22 +67,6 @@ pub struct HttpServer {
     site: Option<Site>,
     date: Date,
     idle_check_at: Instant,
-    frames_timer_armed: bool,
-}
-
-/// What a connection waits for after its share of a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// An event.
-    Event,
-    /// Its next turn: there may be more to do.
-    Turn,
-    /// Frames, or its own acknowledgments.
-    Frames,
-    /// Nothing: both sides have finished.
-    Finished,
-    /// Nothing: it failed.
-    Failed,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,18 +116,14 @@ impl HttpServer {
     /// A server; it loads its content and listens when it is started.
     pub fn new(config: HttpConfig, counts: Arc<Counts>) -> Self {
         let base = Base::new(config.index, config.options.clone(), config.connections_max, counts);
-        Self { config, base, site: None, date: Date::new(), idle_check_at: Instant::ZERO, frames_timer_armed: false }
+        Self { config, base, site: None, date: Date::new(), idle_check_at: Instant::ZERO }
     }
 
     fn serve(&mut self, net: &mut Net<'_>, slot: u32, told_again: bool) {
-        match self.exchange(net, slot) {
-            Next::Event => {}
-            // The stack tells those again who took something at an event; whose requests lie in a frame that was taken already, it does not.
-            Next::Turn if told_again && !self.has_input(slot) => {}
-            Next::Turn | Next::Frames => self.base.conns.enqueue(slot),
-            Next::Finished => drop(self.base.close(net, slot)),
-            Next::Failed => drop(self.base.abort(net, slot)),
-        }
+        let next = self.exchange(net, slot);
+        // Nobody is told again whose requests lie in a frame that was taken already.
+        let told_again = told_again && !self.has_input(slot);
+        self.base.follow(net, slot, next, told_again);
     }
 
     fn has_input(&mut self, slot: u32) -> bool {
@@ -167,7 +145,7 @@ impl HttpServer {
     }
 
     fn timer(&mut self, net: &mut Net<'_>) {
-        self.frames_timer_armed = false;
+        self.base.disarm();
         if net.now() < self.idle_check_at {
             return;
         }
@@ -239,11 +217,7 @@ impl Exchange {
                     }
                     Err(error) => {
                         self.flush(cx)?;
-                        Err(match error {
-                            TcpRecvError::WouldBlock => Next::Event,
-                            TcpRecvError::Finished => Next::Finished,
-                            _ => Next::Failed,
-                        })
+                        Err(error.into())
                     }
                 }
             }
@@ -255,9 +229,7 @@ impl Exchange {
             }
             Phase::Lingering => match cx.stream.recv(cx.net) {
                 Ok(_dropped) => Ok(false),
-                Err(TcpRecvError::WouldBlock) => Err(Next::Event),
-                Err(TcpRecvError::Finished) => Err(Next::Finished),
-                Err(_) => Err(Next::Failed),
+                Err(error) => Err(error.into()),
             },
         }
     }
@@ -454,18 +426,9 @@ impl App for HttpServer {
 
     #[inline]
     fn poll(&mut self, net: &mut Net<'_>) -> Work {
-        let waiting = self.base.conns.queue_len();
-        if waiting == 0 {
-            return Work::None;
-        }
-        if self.base.gauge.frames(net) != Frames::None {
-            for _ in 0..waiting.min(FAIR_BATCH) {
-                let Some(slot) = self.base.conns.dequeue() else { break };
-                self.serve(net, slot, false);
-            }
-        }
-        if !std::mem::replace(&mut self.frames_timer_armed, true) {
-            net.set_timer(FRAMES_POLL, u64::from(self.config.index));
+        for _ in 0..self.base.due(net) {
+            let Some(slot) = self.base.conns.dequeue() else { break };
+            self.serve(net, slot, false);
         }
         Work::None
     }

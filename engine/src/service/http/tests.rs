@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     buf::{HugePages, Pool, PoolConfig, Region},
     proto::IfaceId,
-    socket::drive,
+    socket::{TcpRecvError, drive},
     stack::{IfaceConfig, Stack, StackConfig},
     wire::MacAddr,
 };

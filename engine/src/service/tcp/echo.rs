@@ -1,10 +1,10 @@
 //! `tcp-echo`: every byte goes back in the frame that it came in.
 
-use super::{Base, FRAMES_POLL, Frames};
+use super::{Base, Frames, Next};
 use crate::{
     buf::TxBuf,
     service::{Counts, Service},
-    socket::{App, AppError, Event, FAIR_BATCH, Net, TcpEvent, TcpOptions, TcpRecvError, TcpSendError, Work},
+    socket::{App, AppError, Event, FAIR_BATCH, Net, TcpEvent, TcpOptions, TcpSendError, Work},
 };
 use std::{net::SocketAddrV4, sync::Arc};
 
@@ -52,21 +52,6 @@ impl Density {
     }
 }
 
-/// What a connection waits for after its share of a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// An event.
-    Event,
-    /// Its next turn: there is more to do.
-    Turn,
-    /// Frames, or its own acknowledgments.
-    Frames,
-    /// Nothing: the peer has finished, and has it all back.
-    Finished,
-    /// Nothing: it failed.
-    Failed,
-}
-
 impl TcpEcho {
     /// An echo service that will listen on `listen`. `index` is its number among the worker's [`Services`](super::super::Services).
     pub fn new(
@@ -80,16 +65,10 @@ impl TcpEcho {
         Self { listen, backlog, base: Base::new(index, options, connections_max, counts) }
     }
 
-    /// Gives a connection its share; what follows is done.
+    /// Gives a connection its share.
     fn serve(&mut self, net: &mut Net<'_>, slot: u32, told_again: bool) {
-        match self.echo(net, slot) {
-            Next::Event => {}
-            // The stack tells those again who took something at an event.
-            Next::Turn if told_again => {}
-            Next::Turn | Next::Frames => self.base.conns.enqueue(slot),
-            Next::Finished => drop(self.base.close(net, slot)),
-            Next::Failed => drop(self.base.abort(net, slot)),
-        }
+        let next = self.echo(net, slot);
+        self.base.follow(net, slot, next, told_again);
     }
 
     fn echo(&mut self, net: &mut Net<'_>, slot: u32) -> Next {
@@ -118,16 +97,8 @@ impl TcpEcho {
                             received_bytes += buf.total_len() as u64;
                             buf.into_tx()
                         }
-                        Err(TcpRecvError::WouldBlock) => {
-                            next = Next::Event;
-                            break;
-                        }
-                        Err(TcpRecvError::Finished) => {
-                            next = Next::Finished;
-                            break;
-                        }
-                        Err(_) => {
-                            next = Next::Failed;
+                        Err(error) => {
+                            next = error.into();
                             break;
                         }
                     }
@@ -191,17 +162,10 @@ impl App for TcpEcho {
 
     #[inline]
     fn poll(&mut self, net: &mut Net<'_>) -> Work {
-        let waiting = self.base.conns.queue_len();
-        if waiting == 0 {
-            return Work::None;
+        for _ in 0..self.base.due(net) {
+            let Some(slot) = self.base.conns.dequeue() else { break };
+            self.serve(net, slot, false);
         }
-        if self.base.gauge.frames(net) != Frames::None {
-            for _ in 0..waiting.min(FAIR_BATCH) {
-                let Some(slot) = self.base.conns.dequeue() else { break };
-                self.serve(net, slot, false);
-            }
-        }
-        self.base.arm(net, FRAMES_POLL);
         Work::None
     }
 

@@ -15,7 +15,10 @@ pub use source::{Peers, TcpSource, TcpSourceConfig};
 use super::{Counts, pattern};
 use crate::{
     config,
-    socket::{AppError, CloseReason, CongestionAlgorithm, Keepalive, Net, TcpListener, TcpOptions, TcpStream},
+    socket::{
+        AppError, CloseReason, CongestionAlgorithm, FAIR_BATCH, Keepalive, Net, TcpListener, TcpOptions, TcpRecvError,
+        TcpStream,
+    },
     time::Duration,
 };
 use std::{net::SocketAddrV4, sync::Arc};
@@ -25,7 +28,7 @@ const ACCEPT_BATCH: usize = 64;
 /// Slot in the tag of a connection that nobody has accepted yet.
 const UNACCEPTED: u32 = u32::MAX;
 /// How often those are looked at that wait for frames, if no packet comes meanwhile.
-pub(super) const FRAMES_POLL: Duration = Duration::from_millis(1);
+const FRAMES_POLL: Duration = Duration::from_millis(1);
 /// Between keep-alive probes (RFC 9293 section 3.8.4 leaves it to us; 75 s is what others use).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
 
@@ -47,6 +50,31 @@ pub(super) fn tcp_options(wanted: &config::StreamOptions) -> TcpOptions {
         None => CongestionAlgorithm::default(),
     };
     options
+}
+
+/// What a connection waits for after its share of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Next {
+    /// An event.
+    Event,
+    /// Its next turn: there is more to do.
+    Turn,
+    /// Frames, or its own acknowledgments.
+    Frames,
+    /// Nothing: both sides have finished.
+    Finished,
+    /// Nothing: it failed.
+    Failed,
+}
+
+impl From<TcpRecvError> for Next {
+    fn from(error: TcpRecvError) -> Self {
+        match error {
+            TcpRecvError::WouldBlock => Self::Event,
+            TcpRecvError::Finished => Self::Finished,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// What one service has of one worker: its listener, its connections, its counts.
@@ -138,6 +166,29 @@ impl<T> Base<T> {
         self.counts.connections_failed.add(1);
         conn.stream.abort(net);
         Some(conn.state)
+    }
+
+    /// A connection has had its share, and `next` follows. `told_again`: at an event of which the stack tells those again who took something.
+    #[inline]
+    pub(in crate::service) fn follow(&mut self, net: &mut Net<'_>, slot: u32, next: Next, told_again: bool) {
+        match next {
+            Next::Event => {}
+            Next::Turn if told_again => {}
+            Next::Turn | Next::Frames => self.conns.enqueue(slot),
+            Next::Finished => drop(self.close(net, slot)),
+            Next::Failed => drop(self.abort(net, slot)),
+        }
+    }
+
+    /// How many of the connections that wait for their turn, or for frames, shall have it now.
+    #[inline]
+    pub(in crate::service) fn due(&mut self, net: &mut Net<'_>) -> usize {
+        let waiting = self.conns.queue_len();
+        if waiting == 0 {
+            return 0;
+        }
+        self.arm(net, FRAMES_POLL);
+        if self.gauge.frames(net) == Frames::None { 0 } else { waiting.min(FAIR_BATCH) }
     }
 
     /// It is over.

@@ -1,9 +1,9 @@
 //! `tcp-sink`: counts the bytes of connections and drops them.
 
-use super::{Base, pattern};
+use super::{Base, Next, pattern};
 use crate::{
     service::{Counts, Service},
-    socket::{App, AppError, Event, FAIR_BATCH, Net, TcpEvent, TcpOptions, TcpRecvError, Work},
+    socket::{App, AppError, Event, FAIR_BATCH, Net, TcpEvent, TcpOptions, Work},
 };
 use std::{net::SocketAddrV4, sync::Arc};
 
@@ -35,11 +35,16 @@ impl TcpSink {
         Self { listen, backlog, verify, base: Base::new(index, options, connections_max, counts) }
     }
 
-    fn take(&mut self, net: &mut Net<'_>, slot: u32, told_again: bool) {
-        let Some(conn) = self.base.conns.get_mut(slot) else { return };
+    fn serve(&mut self, net: &mut Net<'_>, slot: u32, told_again: bool) {
+        let next = self.take(net, slot);
+        self.base.follow(net, slot, next, told_again);
+    }
+
+    fn take(&mut self, net: &mut Net<'_>, slot: u32) -> Next {
+        let Some(conn) = self.base.conns.get_mut(slot) else { return Next::Event };
         let (stream, counts) = (conn.stream, &*self.base.counts);
         let (mut received, mut bytes, mut wrong) = (0, 0, 0);
-        let mut ended = None;
+        let mut next = Next::Turn;
         for _ in 0..FAIR_BATCH {
             match stream.recv(net) {
                 Ok(buf) => {
@@ -53,7 +58,7 @@ impl TcpSink {
                     }
                 }
                 Err(error) => {
-                    ended = Some(error);
+                    next = error.into();
                     break;
                 }
             }
@@ -61,14 +66,7 @@ impl TcpSink {
         counts.received.add(received);
         counts.received_payload_bytes.add(bytes);
         counts.mismatched_bytes.add(wrong);
-        match ended {
-            // The stack tells those again who took something at an event.
-            None if told_again => {}
-            None => self.base.conns.enqueue(slot),
-            Some(TcpRecvError::WouldBlock) => {}
-            Some(TcpRecvError::Finished) => drop(self.base.close(net, slot)),
-            Some(_) => drop(self.base.abort(net, slot)),
-        }
+        next
     }
 }
 
@@ -83,13 +81,13 @@ impl App for TcpSink {
         match event {
             Event::Acceptable(_) => {
                 for slot in self.base.accept(net, Sinking::default) {
-                    self.take(net, slot, false);
+                    self.serve(net, slot, false);
                 }
             }
             Event::Tcp(stream, event) => {
                 let Some(slot) = self.base.slot(net, stream) else { return };
                 match event {
-                    TcpEvent::Readable | TcpEvent::PeerFinished => self.take(net, slot, true),
+                    TcpEvent::Readable | TcpEvent::PeerFinished => self.serve(net, slot, true),
                     TcpEvent::Closed(reason) => drop(self.base.ended(net, slot, reason)),
                     TcpEvent::Connected | TcpEvent::Writable | TcpEvent::Urgent | TcpEvent::Sent => {}
                 }
@@ -103,7 +101,7 @@ impl App for TcpSink {
         let waiting = self.base.conns.queue_len();
         for _ in 0..waiting.min(FAIR_BATCH) {
             let Some(slot) = self.base.conns.dequeue() else { break };
-            self.take(net, slot, false);
+            self.serve(net, slot, false);
         }
         if waiting > 0 { Work::Some } else { Work::None }
     }
