@@ -177,7 +177,12 @@ fn streams_keep_every_byte() {
     println!("  {} bytes to and fro, {BYTES} to the engine, as many from it: {took:?}", BYTES / 2);
 
     let report = appliance.stop().expect("stop");
-    check(&guest, &report, 0);
+    // On a busy machine windows close and losses are suspected. Either may cut a buffer in two, which are copied behind their headers.
+    let cuts = ["tcp_window_probes", "tcp_tail_probes", "tcp_retransmissions"];
+    let cuts: u64 = cuts.iter().map(|name| report.counter(name).expect(name)).sum();
+    let copied = report.counter("bytes_copied_tx").expect("counter");
+    assert!(copied <= cuts * FRAME_PAYLOAD_BYTES as u64, "{copied} bytes copied: {:#}", report.stats["totals"]);
+    check(&guest, &report, copied);
     let count = |service, name| report.service(service, name).expect(name);
     assert_eq!((count(0, "received_payload_bytes"), count(0, "sent_payload_bytes")), (BYTES / 2, BYTES / 2));
     assert_eq!((count(1, "received_payload_bytes"), count(1, "mismatched_bytes")), (BYTES, 0));
