@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 
 const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const SHORT_DELAY: Duration = Duration::from_micros(25);
 /// Payload of a full segment with timestamps at an MTU of 1,500.
 const MSS_BYTES: f64 = 1448.0;
 
@@ -71,6 +72,56 @@ fn cubic_at_one_percent() {
 #[test]
 fn new_reno_at_one_percent() {
     one_percent(Algorithm::NewReno);
+}
+
+/// One way of a link as short as a veth pair: a time-out of 200 ms is thousands of round trips.
+fn short(faults: Faults) -> LinkConfig {
+    LinkConfig::new(5_000_000_000, SHORT_DELAY).with_faults(faults)
+}
+
+/// A sender that handles acknowledgments in batches, and a receiver that answers at once.
+fn busy_sender() -> (HostConfig, HostConfig) {
+    (HostConfig { poll_every: SHORT_DELAY, ..host() }, host())
+}
+
+/// A retransmission that is lost again is found by time (RFC 8985), as long as anything that was sent after it arrives; and nothing is sent again that was not lost.
+#[test]
+fn losses_on_a_short_path() {
+    for (loss, timeouts_max) in [(0.01, 0), (0.02, 0), (0.05, 4)] {
+        let mut timeouts = 0;
+        for seed in 1..=8 {
+            let links = (short(lossy(loss)), short(Faults::default()));
+            let transfer = Transfer::run_on(seed, busy_sender(), upload(20_000_000, Algorithm::Cubic), links, MINUTE);
+            let (counters, lost) = (&transfer.counters[0], transfer.links[0].lost);
+            println!(
+                "{loss}, seed {seed}: {:.0} Mbit/s; stall {:?}; {} timeouts, {} probes, {} recoveries, {} retransmissions of {lost} lost",
+                transfer.steady_bits_per_s() / 1e6,
+                transfer.server.stall,
+                counters.tcp_timeouts,
+                counters.tcp_tail_probes,
+                counters.tcp_fast_recoveries,
+                counters.tcp_retransmissions,
+            );
+            timeouts += counters.tcp_timeouts;
+            let needless = counters.tcp_retransmissions.saturating_sub(lost);
+            assert!(needless <= 1, "{loss}, seed {seed}: {needless} needless retransmissions");
+        }
+        assert!(timeouts <= timeouts_max, "{loss}: {timeouts} time-outs");
+    }
+}
+
+/// The seventh of ten segments is lost, and its retransmission too. All acknowledgments that tell of it come in one batch; what each of them lets go
+/// (limited transmit, RFC 3042) makes the peer tell of the second loss.
+#[test]
+fn a_batch_of_duplicates_keeps_the_stream_going() {
+    let faults = Faults { drop_data: vec![6, 24], ..Faults::default() };
+    let (sender, receiver) = busy_sender();
+    let sender = HostConfig { poll_every: SHORT_DELAY * 4, ..sender };
+    let links = (short(faults), short(Faults::default()));
+    let transfer = Transfer::run_on(1, (sender, receiver), upload(1_000_000, Algorithm::Cubic), links, MINUTE);
+    let counters = &transfer.counters[0];
+    assert_eq!((counters.tcp_retransmissions, counters.tcp_timeouts), (2, 0), "{counters:#?}");
+    assert!(transfer.server.stall < MS * 10, "{:?}", transfer.server.stall);
 }
 
 /// A clean link is filled, whatever its delay.

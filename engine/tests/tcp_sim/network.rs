@@ -37,6 +37,8 @@ pub(crate) struct HostConfig {
     /// How long it holds one; with `nic_jitter` up to that much longer, so that completions come out of order.
     pub(crate) nic_time: Duration,
     pub(crate) nic_jitter: Duration,
+    /// What comes is looked at this often, so that it is handled in batches; zero: at once.
+    pub(crate) poll_every: Duration,
     pub(crate) ecn: Ecn,
 }
 
@@ -51,6 +53,7 @@ impl Default for HostConfig {
             nic_descriptors_max: 256,
             nic_time: Duration::from_micros(5),
             nic_jitter: Duration::ZERO,
+            poll_every: Duration::ZERO,
             ecn: Ecn::default(),
         }
     }
@@ -73,6 +76,13 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn net(&mut self) -> Net<'_> {
         Net::new(&mut self.stack)
+    }
+
+    /// Something has come.
+    fn wake(&mut self, now: Instant) {
+        let every_ns = self.config.poll_every.as_nanos() as u64;
+        let at = if every_ns == 0 { now } else { Instant::from_nanos(now.as_nanos().next_multiple_of(every_ns)) };
+        self.turn_at = Some(self.turn_at.map_or(at, |turn_at| turn_at.min(at)));
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -253,7 +263,7 @@ impl Network {
                     Some(packet) => host.received.push(packet),
                     None => host.no_frame_for_rx += 1,
                 }
-                host.turn_at = Some(self.now);
+                host.wake(self.now);
                 frame.clear();
                 self.spare.push(frame);
             }
@@ -264,7 +274,7 @@ impl Network {
                 assert_eq!(said[..len], said[len..], "a frame was written while it was in the NIC");
                 host.stack.pool().complete_tx(addr).unwrap();
                 host.in_nic -= 1;
-                host.turn_at = Some(self.now);
+                host.wake(self.now);
                 said.clear();
                 self.spare.push(said);
             }

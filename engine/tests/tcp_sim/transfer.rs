@@ -25,13 +25,24 @@ impl Transfer {
     pub(crate) fn run(
         seed: u64,
         host: HostConfig,
+        plans: (Plan, Plan),
+        links: (LinkConfig, LinkConfig),
+        limit: Duration,
+    ) -> Self {
+        Self::run_on(seed, (host.clone(), host), plans, links, limit)
+    }
+
+    /// The same on hosts that differ.
+    pub(crate) fn run_on(
+        seed: u64,
+        (client_host, server_host): (HostConfig, HostConfig),
         (client, server): (Plan, Plan),
         (to_b, to_a): (LinkConfig, LinkConfig),
         limit: Duration,
     ) -> Self {
         let (up_bytes, down_bytes) = (client.send_bytes, server.send_bytes);
         let ((client, client_outcomes), (server, server_outcomes)) = (Endpoint::new(client), Endpoint::new(server));
-        let mut network = Network::pair(seed, (host.clone(), client), (host, server), to_b, to_a);
+        let mut network = Network::pair(seed, (client_host, client), (server_host, server), to_b, to_a);
         let closed = |outcomes: &[Outcome]| outcomes.len() == 1 && outcomes[0].closed.is_some();
         network.run_until(limit, |network| {
             if network.now > Instant::ZERO + limit.saturating_sub(Duration::from_millis(1)) {

@@ -74,6 +74,16 @@ impl Connection {
         }
     }
 
+    /// Sends what the acknowledgment of a segment that was just handled lets go if it tells of a hole, before the next one is handled: limited transmit
+    /// (RFC 3042, RFC 6675 section 5 step C) and what PRR allows. Of a batch of such acknowledgments the last one may begin a recovery, which allows no more
+    /// than the retransmission, and if nothing is sent after that, its loss shows only by a time-out.
+    pub fn poll_repair(&mut self, host: &mut impl Host, budget: usize) {
+        if self.send.sacked_segments > 0 && self.closed.is_none() && self.state != TcpState::SynReceived {
+            // What is left is listed as after any segment.
+            self.send_data(host, budget);
+        }
+    }
+
     fn send_reset(&mut self, seq: SeqNum, host: &mut impl Host) -> Progress {
         let repr = self.repr(seq, flags::RST | flags::ACK, host);
         if !host.send_bare(&self.ends, self.ip(false), &repr) {
@@ -357,7 +367,9 @@ impl Connection {
         }
         host.spares().segments.equip(&mut self.send.segments);
         let taken = len + u32::from(fin);
-        self.send.segments.push_back(Segment { seq, len: taken, sent_at: now, marks, payload });
+        // Behind what was sent again in the same moment.
+        let sent_at = now.max(self.send.resent_at);
+        self.send.segments.push_back(Segment { seq, len: taken, sent_at, marks, payload });
         self.send.nxt = seq + taken;
         if len < u32::from(self.send.mss) {
             self.send.small_end = self.send.nxt;
@@ -482,12 +494,13 @@ impl Connection {
             }
             other => (host.send_bare(&self.ends, ip, &repr), other),
         };
+        let sent_at = if sent { self.send.time_of_resending(now) } else { now };
         let Some(segment) = self.send.segments.get_mut(at) else { return Sent::Yes };
         segment.payload = payload;
         if !sent {
             return Sent::Blocked;
         }
-        segment.sent_at = now;
+        segment.sent_at = sent_at;
         segment.marks.set(Marks::RESENT);
         self.send.resent_end = self.send.resent_end.max(segment.end());
         if segment.marks.has(Marks::LOST) {
@@ -507,7 +520,7 @@ impl Connection {
         self.send.retransmissions += 1;
         host.counters().tcp_retransmissions += 1;
         if at == 0 {
-            self.send.timer_from(now);
+            self.send.timer_after_resending(now);
         }
         self.acknowledged();
         Sent::Yes

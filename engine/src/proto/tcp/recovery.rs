@@ -10,8 +10,12 @@ use super::{
 use crate::{
     telemetry::Counters,
     time::{Duration, Instant},
-    wire::{seq::SeqNum, tcp::SackBlocks},
+    wire::{
+        seq::SeqNum,
+        tcp::{SACK_BLOCKS_MAX, SackBlocks},
+    },
 };
+use smallvec::SmallVec;
 
 /// RFC 5681 section 2 and RFC 6675 section 2: so many duplicates mean a loss.
 pub(super) const DUP_THRESHOLD: u32 = 3;
@@ -208,17 +212,16 @@ impl Sender {
         self.congestion.on_ack(&ack, &mut self.window);
     }
 
-    /// RFC 2018: the blocks.
+    /// RFC 2018: the blocks, in the order in which they were sent: the newest comes first in the option, and if several are news, those behind it would pass for
+    /// reordered (RFC 8985 section 6.2 step 3).
     fn take_sacks(&mut self, ack: &AckInput<'_>, told: &mut Delivered) {
         let usable = |&(start, end): &(SeqNum, SeqNum)| start.lt(end) && start.gt(self.una) && end.le(self.nxt);
-        let mut blocks = SackBlocks::EMPTY;
-        for (start, end) in ack.sack.iter().filter(usable) {
-            blocks.push(start, end);
-        }
-        for (start, end) in blocks.iter() {
+        let mut blocks: SmallVec<[_; SACK_BLOCKS_MAX]> = ack.sack.iter().filter(usable).collect();
+        blocks.sort_unstable_by_key(|(start, _)| start.since(self.una));
+        for &(start, end) in &blocks {
             self.selectively_acknowledge(start, end, ack.now, told);
         }
-        self.remember_sacks(blocks.iter());
+        self.remember_sacks(blocks.into_iter());
     }
 
     /// The handshake's round trip.
@@ -435,7 +438,7 @@ impl Sender {
             _ => {}
         }
         if matches!(self.phase, Phase::Open) && self.lost_bytes > 0 {
-            self.enter_recovery(now, in_flight_before);
+            self.enter_recovery(now, self.flight_size(told.acked), in_flight_before);
             counters.tcp_fast_recoveries += 1;
         } else if ack.congestion_echo && matches!(self.phase, Phase::Open) && self.una.gt(self.ecn_end) {
             // RFC 3168 section 6.1.2: as for a loss, once a round trip.
@@ -471,8 +474,14 @@ impl Sender {
         }
     }
 
-    fn enter_recovery(&mut self, now: Instant, in_flight_before: u32) {
-        self.congestion.on_congestion(now, in_flight_before, &mut self.window);
+    /// RFC 5681's `FlightSize` before an acknowledgment of `acked` bytes: what is not acknowledged cumulatively, reported by SACK or not, but for what limited
+    /// transmit has sent beyond the window (section 3.2 step 2).
+    fn flight_size(&self, acked: u32) -> u32 {
+        (self.nxt.since(self.una) + acked).min(self.window.cwnd_bytes)
+    }
+
+    fn enter_recovery(&mut self, now: Instant, flight_size: u32, in_flight_before: u32) {
+        self.congestion.on_congestion(now, flight_size, &mut self.window);
         let prr = Prr::new(in_flight_before, self.window.ssthresh_bytes);
         self.phase = Phase::Recovery { end: self.nxt, prr };
         self.eifel = None;
@@ -486,7 +495,7 @@ impl Sender {
         self.timer_at = NEVER;
         self.detect_by_time(now);
         if matches!(self.phase, Phase::Open) && self.lost_bytes > 0 {
-            self.enter_recovery(now, in_flight_before);
+            self.enter_recovery(now, self.flight_size(0), in_flight_before);
             counters.tcp_fast_recoveries += 1;
         }
         if let Phase::Recovery { prr, .. } = &mut self.phase {
@@ -503,9 +512,8 @@ impl Sender {
     /// The retransmission timer (RFC 6298 section 5.4 to 5.6, RFC 5681 section 3.1).
     pub(super) fn retransmit_timeout(&mut self, now: Instant, counters: &mut Counters) {
         counters.tcp_timeouts += 1;
-        let in_flight = self.in_flight();
         let first = !matches!(self.phase, Phase::Loss { .. });
-        self.congestion.on_timeout(now, in_flight, first, &mut self.window);
+        self.congestion.on_timeout(now, self.flight_size(0), first, &mut self.window);
         self.mark_all_lost();
         self.rtt.back_off();
         self.phase = Phase::Loss { end: self.nxt };
@@ -523,6 +531,14 @@ impl Sender {
     pub(super) fn timer_from(&mut self, now: Instant) {
         self.rto_from = now;
         self.set_timer(now);
+    }
+
+    /// The same after the oldest segment was sent again. The reorder timer, if it runs, stays: with it the verdict over others is out (RFC 8985 section 8).
+    pub(super) fn timer_after_resending(&mut self, now: Instant) {
+        self.rto_from = now;
+        if self.timer != TimerKind::Reorder || self.timer_at == NEVER {
+            self.set_timer(now);
+        }
     }
 
     /// Sets the timer for what is in flight now (RFC 8985 section 7.2).

@@ -210,6 +210,8 @@ pub(super) struct Sender {
     pub(super) sack: bool,
     /// Behind the last segment that was sent more than once, if that is in flight.
     pub(super) resent_end: SeqNum,
+    /// When a segment was last sent more than once.
+    pub(super) resent_at: Instant,
     /// Where to begin to look for lost segments.
     pub(super) lost_from: SeqNum,
     /// The congestion window was what stopped us when we sent last.
@@ -273,6 +275,7 @@ impl Sender {
             lost_bytes: 0,
             sack: false,
             resent_end: iss,
+            resent_at: Instant::ZERO,
             lost_from: iss,
             cwnd_limited: false,
             dup_acks: 0,
@@ -391,6 +394,14 @@ impl Sender {
     /// Which segment begins at or covers `seq`; the number of segments if none does.
     pub(super) fn index_of(&self, seq: SeqNum) -> usize {
         self.segments.partition_point(|segment| segment.end().le(seq))
+    }
+
+    /// A time for a segment that is sent again now: after that of all that was sent in the same moment before, new or again, which its own end would not tell from
+    /// what came after (RFC 8985 section 5.2 wants the order of transmissions).
+    pub(super) fn time_of_resending(&mut self, now: Instant) -> Instant {
+        let newest = self.segments.back().map_or(Instant::ZERO, |newest| newest.sent_at);
+        self.resent_at = now.max(self.resent_at.max(newest).plus_nanos(1));
+        self.resent_at
     }
 
     /// Takes note of the peer's window (RFC 9293 section 3.10.7.4, fifth step). True if it grew or opened.

@@ -2,7 +2,7 @@
 
 use super::{
     super::{RxChecksum, Stack, StackEvent, TimerKey, ingress::splits_header},
-    Entry, HalfOpenSlot, ListenerHandle, PATH_MTU_MIN, Waiting,
+    Entry, HalfOpenSlot, ListenerHandle, PATH_MTU_MIN, SEGMENTS_PER_TURN, Waiting,
     armed::Armed,
     later, listed,
 };
@@ -65,8 +65,13 @@ impl Stack {
         match self.tcp.demux.find_connected(ends.local, ends.remote).map(Entry::unpack) {
             Some(Entry::Connection(index)) => {
                 let payload_len = packet.total_len();
-                let reaction =
-                    self.with_connection(index, |connection, stack| connection.handle_segment(&segment, packet, stack));
+                let reaction = self.with_connection(index, |connection, stack| {
+                    let reaction = connection.handle_segment(&segment, packet, stack);
+                    if !segment.options.sack.is_empty() {
+                        connection.poll_repair(stack, SEGMENTS_PER_TURN);
+                    }
+                    reaction
+                });
                 if reaction == Some(Reaction::Reset) {
                     self.send_reset(&ends, &segment, payload_len);
                 }
