@@ -75,6 +75,7 @@ fn tcp_config(wanted: &config::Tcp) -> TcpConfig {
     tcp.time_wait = wanted.time_wait.unwrap_or(tcp.time_wait);
     tcp.time_wait_max = wanted.time_wait_max.unwrap_or(tcp.time_wait_max);
     tcp.connections_max = wanted.connections_max.unwrap_or(tcp.connections_max);
+    tcp.orphans_max = wanted.orphans_max.unwrap_or(tcp.orphans_max);
     tcp.rto.min = wanted.rto_min.unwrap_or(tcp.rto.min);
     tcp.syn_ack_retries = wanted.syn_ack_retries.unwrap_or(tcp.syn_ack_retries);
     tcp.syn_cookies = wanted.syn_cookies.unwrap_or(tcp.syn_cookies);
@@ -158,10 +159,11 @@ mod tests {
         let tcp = |text: &str| engine_config(&Config::parse("x.toml", text).unwrap()).stack.unwrap().tcp;
         let usual = TcpConfig::default();
         assert_eq!((tcp(text).time_wait, tcp(text).ecn), (usual.time_wait, usual.ecn));
-        let all = "[tcp]\ntime_wait_s = 5\ntime_wait_max = 7\nconnections_max = 9\nrto_min_ms = 20\nsyn_ack_retries = 2\n\
+        let all = "[tcp]\ntime_wait_s = 5\ntime_wait_max = 7\nconnections_max = 9\norphans_max = 3\nrto_min_ms = 20\nsyn_ack_retries = 2\n\
                    syn_cookies = false\necn = \"active\"\n";
         let tcp = tcp(&format!("{text}{all}"));
         assert_eq!((tcp.time_wait.as_secs(), tcp.time_wait_max, tcp.connections_max), (5, 7, 9));
+        assert_eq!(tcp.orphans_max, 3);
         assert_eq!((tcp.rto.min.as_millis(), tcp.syn_ack_retries), (20, 2));
         assert_eq!((tcp.syn_cookies, tcp.ecn), (false, Ecn::Active));
     }

@@ -319,6 +319,7 @@ fn read_tcp(mut section: Section<'_>) -> Tcp {
         time_wait: section.optional("time_wait_s", integer(0..=240)).map(seconds),
         time_wait_max: section.optional("time_wait_max", integer(0..=1 << 24)).map(|max| max.value),
         connections_max: section.optional("connections_max", integer(1..=1 << 24)).map(|max| max.value),
+        orphans_max: section.optional("orphans_max", integer(0..=1 << 24)).map(|max| max.value),
         rto_min: section.optional("rto_min_ms", integer(1..=1_000)).map(millis),
         syn_ack_retries: section.optional("syn_ack_retries", integer(0..=15)).map(|retries| retries.value),
         syn_cookies: section.optional("syn_cookies", boolean).map(|cookies| cookies.value),

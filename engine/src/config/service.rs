@@ -155,6 +155,8 @@ pub struct Tcp {
     pub time_wait_max: Option<usize>,
     /// Most connections.
     pub connections_max: Option<usize>,
+    /// Most that were closed here and still have something to deliver.
+    pub orphans_max: Option<usize>,
     /// Least retransmission time-out.
     pub rto_min: Option<Duration>,
     /// How often a SYN-ACK is sent again.

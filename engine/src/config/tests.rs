@@ -71,6 +71,7 @@ pattern = "count"
 time_wait_s = 10
 time_wait_max = 100
 connections_max = 1000
+orphans_max = 50
 rto_min_ms = 50
 syn_ack_retries = 3
 syn_cookies = false
@@ -174,6 +175,7 @@ fn every_key_arrives() {
         time_wait: Some(Duration::from_secs(10)),
         time_wait_max: Some(100),
         connections_max: Some(1000),
+        orphans_max: Some(50),
         rto_min: Some(Duration::from_millis(50)),
         syn_ack_retries: Some(3),
         syn_cookies: Some(false),
@@ -235,9 +237,9 @@ fn a_problem_names_file_line_column_and_field() {
     );
     assert_eq!(
         spoilt("level = \"debug\"", "level = \"debug\"\ncolour = true"),
-        ["x.toml:78:1: log.colour: unknown key; known here: level, summary_s"],
+        ["x.toml:79:1: log.colour: unknown key; known here: level, summary_s"],
     );
-    assert_eq!(spoilt("[capture]", "[captures]")[0], "x.toml:80:2: captures: unknown key; did you mean `capture`?");
+    assert_eq!(spoilt("[capture]", "[captures]")[0], "x.toml:81:2: captures: unknown key; did you mean `capture`?");
     assert_eq!(
         spoilt("sequence = true", "sequence = 1"),
         ["x.toml:34:12: service[1].sequence: must be true or false, not the number 1"],

@@ -64,6 +64,7 @@ counters! {
     tcp_window_probes_received: "Data that came while our window was closed.",
     tcp_keepalive_probes: "TCP keep-alive probes sent.",
     tcp_user_timeouts: "TCP connections given up because the peer did not answer.",
+    tcp_orphans_reset: "TCP connections reset after their application had closed them, because there were too many of those.",
     tcp_black_holes: "TCP connections that went to small segments because large ones vanished.",
     tcp_challenge_acks: "Challenge ACKs (RFC 5961).",
     tcp_challenge_acks_limited: "Challenge ACKs not sent because of the connection's limit.",

@@ -242,6 +242,9 @@ impl Default for TcpOptions {
 pub struct TcpConfig {
     /// Most connections, those in TIME-WAIT apart.
     pub connections_max: usize,
+    /// Most connections that their applications have closed and that still have something to deliver, or to wait for; the oldest is reset for the next. Fewer: data
+    /// of slow peers is cut off when many connections are closed at once; more: peers that do not answer hold more frames.
+    pub orphans_max: usize,
     /// Most connections in TIME-WAIT; the oldest go first.
     pub time_wait_max: usize,
     /// Twice the maximum segment lifetime (RFC 9293 section 3.4.2 says 4 minutes; one, as everywhere).
@@ -268,6 +271,7 @@ impl Default for TcpConfig {
     fn default() -> Self {
         Self {
             connections_max: 1 << 20,
+            orphans_max: 1 << 16,
             time_wait_max: 1 << 16,
             time_wait: Duration::from_secs(60),
             rto: RtoConfig::default(),

@@ -115,6 +115,7 @@ impl Stack {
     /// The application has no more to do with it.
     pub fn tcp_close(&mut self, handle: TcpHandle) {
         self.with_handle(handle, |connection, stack| connection.close(stack));
+        self.note_orphan(handle);
     }
 
     /// Resets it.

@@ -4,6 +4,7 @@ mod armed;
 mod calls;
 mod egress;
 mod ingress;
+mod orphans;
 #[cfg(test)]
 mod tests;
 mod time_wait;
@@ -11,6 +12,7 @@ mod time_wait;
 pub(super) use ingress::IcmpError;
 
 use armed::Armed;
+use orphans::Orphans;
 use time_wait::{Waiting, later};
 
 use super::{BindError, Stack, StackEvent, TimerKey, demux::Demux, wheel::Wheel};
@@ -75,6 +77,8 @@ mod listed {
     pub(super) const EVENT: u8 = 2;
     /// Peers find it.
     pub(super) const REACHABLE: u8 = 4;
+    /// It counts as closed and not ended.
+    pub(super) const ORPHAN: u8 = 8;
 }
 
 /// What a pair of endpoints leads to.
@@ -225,6 +229,7 @@ pub(super) struct TcpTable {
     time_wait_order: VecDeque<(u32, Instant)>,
     time_wait_armed: Armed,
     demux: Demux,
+    orphans: Orphans,
     /// Connections that may have something to send, each once.
     ready: VecDeque<u32>,
     pub(super) spares: Spares,
@@ -260,6 +265,7 @@ impl TcpTable {
             time_wait: Slab::new(),
             time_wait_order: VecDeque::new(),
             time_wait_armed: Armed::NONE,
+            orphans: Orphans::default(),
             ready: VecDeque::new(),
             spares: Spares::default(),
             rx_frames: 0,
@@ -568,6 +574,10 @@ impl Stack {
     fn settle_end(&mut self, index: u32) {
         let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return };
         let Some(connection) = &mut slot.connection else { return };
+        if connection.listed & listed::ORPHAN != 0 {
+            connection.listed &= !listed::ORPHAN;
+            self.tcp.orphans.ended();
+        }
         // A reset that is still to be sent needs nobody to find it.
         if connection.listed & listed::REACHABLE != 0 {
             connection.listed &= !listed::REACHABLE;

@@ -343,3 +343,46 @@ fn streams_that_nobody_reads_leave_frames_to_answer_with() {
     assert!(left >= pool.data_frames() / 2, "{left}");
     drop((servers, clients, listener));
 }
+
+/// Of the streams that their application has closed only so many wait for peers that do not answer; the oldest goes first, with a reset. Those that ended do not count.
+#[test]
+fn closed_streams_that_wait_are_limited() {
+    let mut pair = Pair::new();
+    pair.hosts[0].config.tcp.orphans_max = 2;
+    let listener = pair.net(1).tcp_listen(at(2, 7), 16).unwrap();
+    let connect = |pair: &mut Pair, count: usize| -> Vec<(TcpStream, TcpStream)> {
+        let one = |pair: &mut Pair| {
+            let client = pair.net(0).tcp_connect(at(2, 7)).unwrap();
+            pair.settle();
+            (client, listener.accept(&mut pair.net(1)).expect("accepted"))
+        };
+        (0..count).map(|_| one(pair)).collect()
+    };
+    let part = |pair: &mut Pair, streams: &[(TcpStream, TcpStream)]| {
+        for (client, _) in streams {
+            let buf = pair.buf(0, b"last words");
+            client.send(&mut pair.net(0), buf).unwrap();
+            client.close(&mut pair.net(0));
+        }
+        pair.settle();
+    };
+    let streams = connect(&mut pair, 5);
+    pair.lose = Box::new(|from, packet| from == 0 && packet[47] & crate::wire::tcp::flags::RST == 0);
+    part(&mut pair, &streams);
+    assert_eq!(pair.hosts[0].counters.tcp_orphans_reset, 3);
+    let states: Vec<_> = streams.iter().map(|(_, server)| server.state(&pair.net(1))).collect();
+    let (closed, open) = (TcpState::Closed, TcpState::Established);
+    assert_eq!(states, [closed, closed, closed, open, open]);
+
+    pair.lose = Box::new(|_, _| false);
+    pair.advance(Duration::from_secs(2));
+    for &(_, server) in &streams[3..] {
+        assert_eq!(pair.read(1, server), b"last words");
+        server.close(&mut pair.net(1));
+    }
+    pair.settle();
+    let streams = connect(&mut pair, 2);
+    part(&mut pair, &streams);
+    assert_eq!(pair.hosts[0].counters.tcp_orphans_reset, 3);
+    pair.whole();
+}
