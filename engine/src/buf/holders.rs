@@ -1,8 +1,8 @@
 //! The values that hold frames, one type per phase. Moving from phase to phase consumes the value; `Drop` gives the frame back.
 
 use super::raw::{
-    Extent, Hold, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, Piece, QUEUED_MASK, QUEUED_ONE,
-    RETAINED, Raw, SUM_KNOWN, Sealed,
+    Extent, Hold, Inner, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, Piece, QUEUED_MASK,
+    QUEUED_ONE, RETAINED, Raw, SUM_KNOWN, Sealed,
 };
 use std::{fmt, rc::Rc};
 
@@ -236,6 +236,12 @@ impl TxBuf {
     /// descriptor and never completes it (`xp_aligned_validate_desc` in `net/xdp/xsk_queue.h`).
     #[inline]
     pub fn seal(self) -> Result<Sealed, Self> {
+        self.into_parts().map(|(pool, piece)| Sealed { pool, piece })
+    }
+
+    /// The parts of what it would be [sealed](Self::seal) as.
+    #[inline(always)]
+    pub(super) fn into_parts(self) -> Result<(Rc<Inner>, Piece), Self> {
         if !self.is_single() || self.is_empty() {
             return Err(self);
         }
@@ -243,7 +249,13 @@ impl TxBuf {
         let state = &raw.pool.meta(raw.frame).state;
         state.set(state.get() - OWNED + QUEUED_ONE);
         let piece = Piece { frame: raw.frame, start: raw.start, len: raw.len as u16, more: false };
-        Ok(Sealed { pool: raw.pool, piece })
+        Ok((raw.pool, piece))
+    }
+
+    /// Its frames are that pool's.
+    #[inline(always)]
+    pub(super) fn is_of(&self, pool: &Rc<Inner>) -> bool {
+        Rc::ptr_eq(&self.0.pool, pool)
     }
 
     /// Prepends `header` and seals; the payload stays readable for a retransmission.

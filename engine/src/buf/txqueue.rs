@@ -1,7 +1,7 @@
 //! Packets that are ready to go, in order.
 
 use super::{
-    Sealed,
+    Sealed, TxBuf,
     raw::{Inner, Piece, QUEUED_ONE, QueuedPiece},
 };
 use std::{collections::VecDeque, fmt, rc::Rc};
@@ -51,6 +51,36 @@ impl TxQueue {
     #[inline(always)]
     pub fn push(&mut self, sealed: Sealed) -> Result<(), Sealed> {
         let piece = self.admit(sealed)?;
+        self.pieces.push_back(piece);
+        Ok(())
+    }
+
+    /// [Seals](TxBuf::seal) a buffer and appends it, in one go.
+    ///
+    /// # Errors
+    /// Gives it back where one of the two would.
+    #[inline(always)]
+    pub(crate) fn push_buf(&mut self, buf: TxBuf) -> Result<(), TxBuf> {
+        if self.room() == 0 {
+            return Err(buf);
+        }
+        match &self.pool {
+            Some(own) if buf.is_of(own) => {
+                let (_, piece) = buf.into_parts()?;
+                self.pieces.push_back(piece);
+                Ok(())
+            }
+            _ => self.push_first_buf(buf),
+        }
+    }
+
+    #[cold]
+    fn push_first_buf(&mut self, buf: TxBuf) -> Result<(), TxBuf> {
+        if !self.is_empty() {
+            return Err(buf);
+        }
+        let (pool, piece) = buf.into_parts()?;
+        self.pool = Some(pool);
         self.pieces.push_back(piece);
         Ok(())
     }

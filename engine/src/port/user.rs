@@ -132,7 +132,7 @@ pub fn heap_pool(frames: usize, chunk_bytes: usize, config: PoolConfig) -> Resul
 }
 
 /// Tells a [`UserPort`] that sent frames are done with; works from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SendCompleter(Arc<AtomicU32>);
 
 impl SendCompleter {
@@ -206,6 +206,12 @@ impl UserPort {
     /// For the driver's side to say that sent frames are done with.
     pub fn send_completer(&self) -> SendCompleter {
         SendCompleter(self.completed.clone())
+    }
+
+    /// From now on `completer` tells, what it has told so far apart: for a driver's side that outlives its ports.
+    pub(crate) fn complete_by(&mut self, SendCompleter(completed): SendCompleter) {
+        completed.store(0, Ordering::Relaxed);
+        self.completed = completed;
     }
 
     /// Ethernet frames that the driver holds.

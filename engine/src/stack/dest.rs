@@ -56,7 +56,6 @@ impl Headers {
     };
 
     /// `own` is our Ethernet address on the way.
-    #[cold]
     fn new(fields: Fields, dst: Ipv4Addr, next_hop: MacAddr, own: MacAddr) -> Self {
         let mut headers = Self { fields, ..Self::NONE };
         let Fields { src, tos, ttl } = fields;
@@ -121,6 +120,13 @@ impl Slot {
     };
 }
 
+impl Slot {
+    #[cold]
+    fn write_headers(&mut self, fields: Fields, own: MacAddr) {
+        self.headers = Headers::new(fields, self.addr, self.destination.next_hop, own);
+    }
+}
+
 /// A direct-mapped cache. An entry holds while the epoch (of routes and neighbours) is the one it was made in.
 #[derive(Debug)]
 pub(super) struct DestCache {
@@ -147,27 +153,27 @@ impl DestCache {
             .then_some(slot.destination)
     }
 
-    /// As [`get`](Self::get), with the headers of a UDP datagram whose fields `fields_of` tells, given the address that it is sent from by itself. `epoch_and_mac_of`: `None` if
-    /// datagrams have other headers there.
+    /// As [`get`](Self::get), with the headers of a UDP datagram whose fields `fields_of` tells, given the address that it is sent from by itself. `epoch_of`: `None` if
+    /// datagrams have other headers there. `mac_of`: our Ethernet address.
     #[inline(always)]
     pub(super) fn headers(
         &mut self,
         addr: Ipv4Addr,
-        epoch_and_mac_of: impl Fn(IfaceId) -> Option<(u64, MacAddr)>,
+        epoch_of: impl Fn(IfaceId) -> Option<u64>,
+        mac_of: impl Fn(IfaceId) -> Option<MacAddr>,
         fields_of: impl Fn(Ipv4Addr) -> Fields,
     ) -> Option<(IfaceId, u16, &Headers)> {
         let at = self.slot(addr);
         let slot = &mut self.slots[at];
-        let Destination { iface, source, next_hop, mtu } = slot.destination;
-        let (epoch, own) = epoch_and_mac_of(iface)?;
-        if slot.addr != addr || slot.epoch != epoch + self.generation {
+        let iface = slot.destination.iface;
+        if slot.addr != addr || slot.epoch != epoch_of(iface)? + self.generation {
             return None;
         }
-        let fields = fields_of(source);
+        let fields = fields_of(slot.destination.source);
         if slot.headers.fields != fields {
-            slot.headers = Headers::new(fields, addr, next_hop, own);
+            slot.write_headers(fields, mac_of(iface)?);
         }
-        Some((iface, mtu, &slot.headers))
+        Some((iface, slot.destination.mtu, &slot.headers))
     }
 
     /// Something was sent to `addr` not long ago, whatever holds now.

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     buf::{RxBuf, TxBuf},
     proto::{
+        IfaceId,
         tcp::Stretch,
         udp::{Datagram, PendingError, RxLimits, UdpSocket},
     },
@@ -333,59 +334,58 @@ impl Stack {
         from: Option<Ipv4Addr>,
         to: SocketAddrV4,
     ) -> Result<(), SendError> {
-        match self.udp_send_usual(handle, buf, from, to) {
-            Ok(()) => Ok(()),
-            Err(buf) => self.udp_send_unusual(handle, buf, from, to),
+        let mut held = Some(buf);
+        self.udp_send_usual(handle, &mut held, from, |_| Some(to));
+        match held {
+            None => Ok(()),
+            Some(buf) => self.udp_send_unusual(handle, buf, from, to),
         }
     }
 
-    /// Sends what fits a packet from one frame to where the way is known and has room.
-    ///
-    /// # Errors
-    /// It is not like that, or there is an error to tell first: nothing has happened.
+    /// Takes and sends what fits a packet from one frame to where the way is known and has room; `to`: where that is, of the socket. If it is not like that, or there is an error to tell first, nothing
+    /// happens.
     #[inline(always)]
-    fn udp_send_usual(
+    pub(crate) fn udp_send_usual(
         &mut self,
         handle: UdpHandle,
-        mut buf: TxBuf,
+        held: &mut Option<TxBuf>,
         from: Option<Ipv4Addr>,
-        to: SocketAddrV4,
-    ) -> Result<(), TxBuf> {
-        let Some(socket) = self.udp.get(handle).filter(|socket| !socket.has_error()) else { return Err(buf) };
+        to: impl FnOnce(&UdpSocket) -> Option<SocketAddrV4>,
+    ) -> Option<IfaceId> {
+        let buf = held.as_mut()?;
+        let socket = self.udp.get(handle).filter(|socket| !socket.has_error())?;
+        let to = to(socket)?;
         let (route_epoch, ifaces) = (self.routes.epoch(), &self.ifaces);
-        let headers = self.dest.headers(
+        let (iface, mtu, headers) = self.dest.headers(
             *to.ip(),
             |id| {
                 let iface = ifaces.get(usize::from(id.0)).filter(|iface| iface.vlan.is_none())?;
-                Some((route_epoch + iface.neighbours.epoch(), iface.mac))
+                Some(route_epoch + iface.neighbours.epoch())
             },
+            |id| ifaces.get(usize::from(id.0)).map(|iface| iface.mac),
             |source| {
                 let bound = if socket.local.ip().is_unspecified() { source } else { *socket.local.ip() };
                 Fields { src: from.unwrap_or(bound), tos: socket.tos, ttl: socket.ttl }
             },
-        );
-        let Some((iface, mtu, headers)) = headers else { return Err(buf) };
+        )?;
         let egress = &mut self.ifaces[usize::from(iface.0)].egress;
         let payload_bytes = buf.len();
         if payload_bytes + udp::HEADER_BYTES + ipv4::HEADER_BYTES > usize::from(mtu)
             || !buf.is_single()
             || egress.room() == 0
         {
-            return Err(buf);
+            return None;
         }
         let payload_sum = buf.payload_sum().unwrap_or_else(|| checksum::sum(buf.as_slice()));
-        if headers.prepend(&mut buf, payload_sum, socket.local.port(), to.port()).is_err() {
-            return Err(buf);
-        }
+        headers.prepend(buf, payload_sum, socket.local.port(), to.port()).ok()?;
         let bytes = buf.len() as u64;
-        if let Ok(sealed) = buf.seal() {
-            let pushed = egress.push(sealed).is_ok();
-            debug_assert!(pushed, "there is room");
-        }
+        // There is room.
+        let pushed = held.take().is_some_and(|buf| egress.push_buf(buf).is_ok());
+        debug_assert!(pushed, "one frame, and not empty");
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += bytes;
         self.udp_sent(payload_bytes);
-        Ok(())
+        Some(iface)
     }
 
     #[cold]

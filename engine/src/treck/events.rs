@@ -87,7 +87,7 @@ fn register(sd: c_int, callback: Option<Callback>, mask: c_int) -> c_int {
         if watch.is_some() {
             face.late.try_borrow_mut().map_err(|_| WOULD_BLOCK)?.push(id);
             // Whoever turns the loop tells it.
-            super::face::BEDROOM.ring();
+            super::face::BEDROOM.ring_inside();
         }
         Ok(0)
     })

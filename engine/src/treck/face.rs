@@ -125,6 +125,18 @@ pub(super) fn enter() -> Inside {
     FACE.enter()
 }
 
+/// This call was made by one of the application's functions that we called.
+#[inline(always)]
+pub(super) fn is_inside() -> bool {
+    FACE.inside().is_some()
+}
+
+/// If this call was made by one of the application's functions that we called.
+#[inline(always)]
+pub(super) fn inside() -> Option<Inside> {
+    FACE.inside()
+}
+
 /// Waits until no other thread is in the C face and none of the application's waits for it, then is: for the worker, between its turns.
 pub(super) fn enter_politely() -> Inside {
     FACE.enter_politely()
@@ -291,7 +303,9 @@ fn rest_once(face: &mut Inside, patience: Patience, on: On<'_>, until: &mut Opti
     let at_most = at_most.min(left);
     // A ring by this thread's own turn or an earlier one only makes it look again.
     if at_most > Duration::ZERO {
+        BEDROOM.lie_down();
         face.outside(|| BEDROOM.sleep(seen, &fds, at_most));
+        BEDROOM.get_up();
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! One lock for the whole C face, which a thread may take again inside a call of its own, and the place where blocked threads sleep.
 
-use super::lock::{Lock, pause};
+use super::{
+    bias::{self, Bias},
+    lock::{Lock, pause},
+};
 use std::{
     cell::Cell,
     fmt, io,
@@ -37,6 +40,7 @@ pub(super) trait Guarded {
 #[repr(align(64))]
 pub(super) struct Gate<T> {
     lock: Lock,
+    bias: Bias,
     /// The thread inside, by [`token`]; 0: none.
     owner: AtomicUsize,
     /// How often that thread has entered.
@@ -46,16 +50,27 @@ pub(super) struct Gate<T> {
     value: T,
 }
 
-// SAFETY: `depth` and `value` are reached through an `Entered` alone, and those exist on one thread at a time: the first is made with `lock` held, more are made only
-// by the thread that has it, and neither is `Send`. The lock orders one thread's use before the next one's. The value may therefore hold `Rc`s and `Cell`s as long
+// SAFETY: `depth` and `value` are reached through an `Entered` alone, and those exist on one thread at a time: the first is made with `lock` held or by the favourite of
+// `bias`, never both, more are made only by the thread that has it, and none is `Send`. The lock orders one thread's use before the next one's. The value may therefore hold `Rc`s and `Cell`s as long
 // as no clone leaves it past the last `Entered`, which its private type sees to, and nothing in it may be bound to the thread that made it.
 unsafe impl<T> Sync for Gate<T> {}
+
+/// How a thread came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// It took the lock, and gives it up.
+    Locked,
+    Favoured,
+    /// It was inside already, and is so once more.
+    Nested,
+    /// It was inside already.
+    Uncounted,
+}
 
 /// The calling thread is inside.
 pub(super) struct Entered<'a, T: Guarded> {
     gate: &'a Gate<T>,
-    /// It took the lock, and gives it up.
-    outermost: bool,
+    how: How,
     /// It stays with its thread.
     thread: PhantomData<*const ()>,
 }
@@ -69,22 +84,52 @@ pub(super) fn token() -> usize {
 
 impl<T: Guarded> Gate<T> {
     pub(super) const fn new(value: T) -> Self {
-        Self { lock: Lock::new(), owner: AtomicUsize::new(0), depth: Cell::new(0), visits: AtomicU32::new(0), value }
+        Self {
+            lock: Lock::new(),
+            bias: Bias::new(AtomicUsize::new(0), AtomicUsize::new(0)),
+            owner: AtomicUsize::new(0),
+            depth: Cell::new(0),
+            visits: AtomicU32::new(0),
+            value,
+        }
     }
 
     /// Waits until no other thread is inside.
     #[inline]
     pub(super) fn enter(&self) -> Entered<'_, T> {
         let me = token();
-        // Only this thread ever stores its own token, so a relaxed load cannot mistake another's state for it.
-        let outermost = self.owner.load(Ordering::Relaxed) != me;
-        if outermost {
-            self.lock.lock();
-            self.settle(me, self.visits.load(Ordering::Relaxed).wrapping_add(1));
-        } else {
+        let how = if self.is_inside(me) {
             self.depth.set(self.depth.get() + 1);
+            How::Nested
+        } else {
+            self.take(me)
+        };
+        Entered { gate: self, how, thread: PhantomData }
+    }
+
+    /// Only the thread itself ever stores its own token, so a relaxed load cannot mistake another's state for it.
+    #[inline(always)]
+    fn is_inside(&self, me: usize) -> bool {
+        self.owner.load(Ordering::Relaxed) == me
+    }
+
+    /// [Enters](Self::enter) if the calling thread is inside already, for less.
+    #[inline(always)]
+    pub(super) fn inside(&self) -> Option<Entered<'_, T>> {
+        self.is_inside(token()).then(|| Entered { gate: self, how: How::Uncounted, thread: PhantomData })
+    }
+
+    #[inline]
+    fn take(&self, me: usize) -> How {
+        if self.bias.enter(me) {
+            self.settle(me);
+            return How::Favoured;
         }
-        Entered { gate: self, outermost, thread: PhantomData }
+        self.lock.lock();
+        self.bias.end();
+        self.settle(me);
+        self.visits.store(self.visits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        How::Locked
     }
 
     /// [Enters](Self::enter) as a thread that comes back all the time: after those who wait, and when those who were inside have not come back for a while. One that took turns with them would make each of
@@ -94,8 +139,10 @@ impl<T: Guarded> Gate<T> {
         for _ in 0..POLITE_LOOKS {
             let visits = self.visits.load(Ordering::Relaxed);
             if visits == seen && self.lock.is_idle() && self.lock.try_lock() {
-                self.settle(token(), 0);
-                return Entered { gate: self, outermost: true, thread: PhantomData };
+                self.bias.end();
+                self.settle(token());
+                self.visits.store(0, Ordering::Relaxed);
+                return Entered { gate: self, how: How::Locked, thread: PhantomData };
             }
             if visits != seen {
                 seen = visits;
@@ -110,12 +157,11 @@ impl<T: Guarded> Gate<T> {
         entered
     }
 
-    /// The thread has taken the lock.
+    /// The thread has come in.
     #[inline]
-    fn settle(&self, me: usize, visits: u32) {
+    fn settle(&self, me: usize) {
         self.owner.store(me, Ordering::Relaxed);
         self.depth.set(1);
-        self.visits.store(visits, Ordering::Relaxed);
     }
 }
 
@@ -124,27 +170,42 @@ impl<T: Guarded> Entered<'_, T> {
     fn release(&mut self) {
         let afterwards = self.gate.value.before_leaving();
         self.gate.owner.store(0, Ordering::Relaxed);
-        self.gate.lock.unlock();
+        match self.how {
+            How::Favoured => self.gate.bias.leave(),
+            How::Locked => self.gate.lock.unlock(),
+            How::Nested | How::Uncounted => {}
+        }
         if afterwards {
             T::after_leaving();
         }
     }
 
+    #[inline]
+    fn is_outermost(&self) -> bool {
+        matches!(self.how, How::Locked | How::Favoured)
+    }
+
     /// The thread was inside already: this call was made by one of the application's functions that we called.
     #[inline]
     pub(super) fn is_nested(&self) -> bool {
-        self.gate.depth.get() > 1
+        self.how == How::Uncounted || self.gate.depth.get() > 1
     }
 
     /// Leaves, runs `f`, enters again; nested calls cannot leave and do not run it. Taking `&mut self` ends every borrow of the value before.
     pub(super) fn outside(&mut self, f: impl FnOnce()) {
-        if !self.outermost || self.is_nested() {
+        if !self.is_outermost() || self.is_nested() {
             return;
         }
         self.release();
         f();
-        self.gate.lock.lock();
-        self.gate.settle(token(), self.gate.visits.load(Ordering::Relaxed).wrapping_add(1));
+        self.how = self.gate.take(token());
+    }
+
+    /// From the next time on the calling thread comes and goes for less, until another one comes. For the thread that comes most, if threads share the gate at all; the first one that asks is it.
+    pub(super) fn favour(&self) {
+        if self.is_outermost() && bias::is_possible() {
+            self.gate.bias.begin(token());
+        }
     }
 }
 
@@ -159,10 +220,10 @@ impl<T: Guarded> Deref for Entered<'_, T> {
 impl<T: Guarded> Drop for Entered<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.outermost {
-            self.release();
-        } else {
-            self.gate.depth.set(self.gate.depth.get().saturating_sub(1));
+        match self.how {
+            How::Locked | How::Favoured => self.release(),
+            How::Nested => self.gate.depth.set(self.gate.depth.get().saturating_sub(1)),
+            How::Uncounted => {}
         }
     }
 }
@@ -222,6 +283,9 @@ impl Bell {
 /// whoever else makes something happen, to ring. Without descriptors to watch (user drivers) all wait for a ring, and there is no bell.
 pub(super) struct Bedroom {
     rings: AtomicU64,
+    /// Those by the thread inside the gate, which alone changes it.
+    rings_inside: AtomicU64,
+    /// Who sleeps, or is about to: they say so inside the gate.
     sleepers: AtomicUsize,
     watched: Mutex<bool>,
     rang: Condvar,
@@ -232,6 +296,7 @@ impl Bedroom {
     pub(super) const fn new() -> Self {
         Self {
             rings: AtomicU64::new(0),
+            rings_inside: AtomicU64::new(0),
             sleepers: AtomicUsize::new(0),
             watched: Mutex::new(false),
             rang: Condvar::new(),
@@ -248,18 +313,22 @@ impl Bedroom {
         self.bell.hang()
     }
 
-    /// How often it rang: to be read before looking whether there is something to do, and given to [`sleep`](Self::sleep).
+    /// How often it rang: to be read inside the gate, before looking whether there is something to do, and given to [`sleep`](Self::sleep).
     pub(super) fn rings(&self) -> u64 {
-        self.rings.load(Ordering::SeqCst)
+        self.rings.load(Ordering::SeqCst).wrapping_add(self.rings_inside.load(Ordering::Relaxed))
     }
 
     /// Something happened: whoever sleeps looks again. From any thread.
     pub(super) fn ring(&self) {
         self.rings.fetch_add(1, Ordering::SeqCst);
         // Either a sleeper sees the count above before it sleeps, or it is seen here: both are sequentially consistent.
-        if self.sleepers.load(Ordering::SeqCst) == 0 {
-            return;
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            self.ring_sleepers();
         }
+    }
+
+    #[cold]
+    fn ring_sleepers(&self) {
         // A sleeper looks at the count once more with the lock held, before it says that it watches.
         let watched = *self.lock();
         self.rang.notify_all();
@@ -268,9 +337,27 @@ impl Bedroom {
         }
     }
 
+    /// The same inside the gate, for less where nobody sleeps: who goes to sleep later has looked later, or is this thread, which finds the count changed.
+    #[inline]
+    pub(super) fn ring_inside(&self) {
+        self.rings_inside.store(self.rings_inside.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
+            self.ring_sleepers();
+        }
+    }
+
+    /// By who is inside the gate, and will leave it only to [`sleep`](Self::sleep).
+    pub(super) fn lie_down(&self) {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// By who lay down.
+    pub(super) fn get_up(&self) {
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
     /// Sleeps until a ring after number `seen`, a readable descriptor, or `at_most` later. May return early.
     pub(super) fn sleep(&self, seen: u64, fds: &[RawFd], at_most: Duration) {
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
         let mut watched = self.lock();
         if self.rings() == seen {
             if self.bell.0.get().is_some() && !fds.is_empty() && !*watched {
@@ -284,7 +371,6 @@ impl Bedroom {
                 let _ = self.rang.wait_timeout(watched, at_most);
             }
         }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {
@@ -352,6 +438,34 @@ mod tests {
     }
 
     #[test]
+    fn the_favourite_is_one_of_many_once_another_thread_comes() {
+        let gate = Arc::new(Gate::new(Cell::new(0u64)));
+        gate.enter().favour();
+        let mut entered = gate.enter();
+        assert_eq!(entered.how, How::Favoured);
+        let inside = gate.inside().expect("it is");
+        inside.set(1);
+        assert!(inside.is_nested() && !entered.is_nested());
+        drop(inside);
+        let other = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                assert!(gate.inside().is_none());
+                let entered = gate.enter();
+                entered.set(entered.get() + 1);
+                assert_eq!(entered.how, How::Locked);
+            }
+        });
+        // It gets in while the favourite is outside, for a moment.
+        entered.outside(|| other.join().expect("no panic"));
+        assert_eq!((entered.get(), entered.how), (2, How::Locked));
+        drop(entered);
+        gate.enter().favour();
+        assert_eq!(gate.enter().how, How::Locked);
+        assert!(gate.inside().is_none());
+    }
+
+    #[test]
     fn who_comes_back_all_the_time_lets_the_others_in() {
         let gate = Arc::new(Gate::new(Cell::new(0u64)));
         let (calls, rounds) = (4, 2_000);
@@ -386,6 +500,7 @@ mod tests {
         let sleepers: Vec<_> = [vec![], vec![fd], vec![fd]]
             .into_iter()
             .map(|fds| {
+                room.lie_down();
                 let (room, seen) = (room.clone(), room.rings());
                 thread::spawn(move || {
                     while room.rings() == seen {
@@ -400,11 +515,14 @@ mod tests {
             sleeper.join().expect("no panic");
         }
         assert!(begun.elapsed() < Duration::from_secs(10));
+        (0..3).for_each(|_| room.get_up());
         // A ring between looking and sleeping is not lost.
-        let seen = room.rings();
-        room.ring();
-        let begun = Instant::now();
-        room.sleep(seen, &[], Duration::from_secs(20));
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        for ring in [Bedroom::ring, Bedroom::ring_inside] {
+            let seen = room.rings();
+            ring(&room);
+            let begun = Instant::now();
+            room.sleep(seen, &[], Duration::from_secs(20));
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
     }
 }

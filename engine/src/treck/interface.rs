@@ -5,7 +5,7 @@ use super::xdp::{self, Steering};
 use super::{
     driver::{CDriver, Functions},
     error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain},
-    face::{BEDROOM, Face},
+    face::{self, BEDROOM, Face},
     numbers as n,
     queue::{HELD_FRAMES_MAX, Link, Queue},
     types::{network_order, ttUserInterface},
@@ -26,7 +26,7 @@ use std::{
     ffi::c_int,
     net::Ipv4Addr,
     sync::{
-        Mutex, PoisonError,
+        OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     completes: AtomicBool,
     /// The worker that its queue is dealt to.
     worker: AtomicUsize,
-    completer: Mutex<Option<SendCompleter>>,
+    completer: OnceLock<SendCompleter>,
 }
 
 static SHARED: [Shared; INTERFACES_MAX] = [const {
@@ -66,7 +66,7 @@ static SHARED: [Shared; INTERFACES_MAX] = [const {
         notifies: AtomicBool::new(false),
         completes: AtomicBool::new(false),
         worker: AtomicUsize::new(0),
-        completer: Mutex::new(None),
+        completer: OnceLock::new(),
     }
 }; INTERFACES_MAX];
 
@@ -85,23 +85,28 @@ impl Shared {
     /// The driver is done with the oldest frame.
     pub(super) fn complete(&self) {
         self.completes.store(true, Ordering::Relaxed);
-        let completer = self.completer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(completer) = completer.as_ref() {
+        if let Some(completer) = self.completer.get() {
             completer.send_complete(1);
         }
-        drop(completer);
         self.wake_turner();
     }
 
     /// The driver has something for whoever turns the loop.
+    #[inline]
     fn wake_turner(&self) {
-        if !DOORBELL.wake_from_outside(self.worker.load(Ordering::Relaxed)) {
-            BEDROOM.ring();
+        let worker = self.worker.load(Ordering::Relaxed);
+        if !face::is_inside() {
+            wake_from_outside(worker);
+        } else if !DOORBELL.wake_from_inside(worker) {
+            BEDROOM.ring_inside();
         }
     }
+}
 
-    fn set_completer(&self, completer: Option<SendCompleter>) {
-        *self.completer.lock().unwrap_or_else(PoisonError::into_inner) = completer;
+#[inline(never)]
+fn wake_from_outside(worker: usize) {
+    if !DOORBELL.wake_from_outside(worker) {
+        BEDROOM.ring();
     }
 }
 
@@ -261,11 +266,11 @@ impl Interface {
             ..UserConfig::new(&self.name)
         };
         let driver = Box::new(CDriver::new(self.functions, handle_of(self.index)));
-        let port = UserPort::open(driver, &pool, config).map_err(|error| {
+        let mut port = UserPort::open(driver, &pool, config).map_err(|error| {
             let code = if error.code > 200 { Code(error.code) } else { Code(n::TM_EIO) };
             explain(code, format_args!("interface {}: {error}", self.name))
         })?;
-        self.shared().set_completer(Some(port.send_completer()));
+        port.complete_by(self.shared().completer.get_or_init(SendCompleter::default).clone());
         Ok(Link::User(Box::new(port)))
     }
 
@@ -313,7 +318,6 @@ impl Interface {
         })?;
         self.id.set(None);
         self.net.set(None);
-        self.shared().set_completer(None);
         self.close_links(std::mem::take(&mut *slot).into_iter().map(Queue::into_link).collect());
         drop(slot);
         face.deal();

@@ -18,7 +18,7 @@ const PAUSE: u32 = 4;
 const LOOKS: u32 = 64;
 /// How long a thread looks on before it sleeps. The longest stays are a worker's whose drivers take some hundred frames: tens of microseconds. Too short: system calls, to sleep and to wake; too long: a core is kept
 /// from others, among them perhaps the thread inside.
-const PATIENCE: Duration = Duration::from_micros(100);
+pub(super) const PATIENCE: Duration = Duration::from_micros(100);
 
 /// A tenth of a microsecond, or less, in which this thread touches nothing that others need.
 pub(super) fn pause() {

@@ -12,6 +12,8 @@ use std::rc::Rc;
 pub(super) enum Kind {
     /// `ttUserMessage`: a zero-copy buffer of the application's.
     Message,
+    /// The same, in pieces.
+    Scattered,
     /// `ttUserBuffer`: a buffer of the driver's to receive into.
     Driver,
 }
@@ -19,6 +21,7 @@ pub(super) enum Kind {
 /// A buffer of the application's. It is in one of the two places; in neither while a call that may give it back works on it, or when nothing has the slot.
 #[derive(Debug)]
 struct Slot {
+    /// Odd, so that none is 0.
     generation: u32,
     kind: Kind,
     held: Option<TxBuf>,
@@ -31,7 +34,8 @@ struct Slot {
 impl Slot {
     #[inline]
     fn is(&self, kind: Kind, handle: Handle, scattered: bool) -> bool {
-        self.generation == handle.generation && self.kind == kind && self.links.is_some() == scattered
+        let kind = if scattered && kind == Kind::Message { Kind::Scattered } else { kind };
+        self.generation == handle.generation && self.kind == kind
     }
 
     /// Takes a buffer that was lent, if no part of it is being sent any more.
@@ -49,7 +53,7 @@ impl Slot {
     /// Handles that were given out mean nothing from now on.
     #[inline]
     fn age(&mut self) {
-        self.generation = self.generation.wrapping_add(1).max(1);
+        self.generation = self.generation.wrapping_add(2);
     }
 }
 
@@ -123,7 +127,8 @@ impl MessageTable {
         };
         let links = self.links.describe(handle, &mut buf)?;
         let handle = self.insert(Kind::Message, buf);
-        self.slot(handle)?.links = Some(links);
+        let slot = self.slot(handle)?;
+        (slot.kind, slot.links) = (Kind::Scattered, Some(links));
         Some(self.links.address_of(links).cast())
     }
 
@@ -157,16 +162,12 @@ impl MessageTable {
         Some((handle, buf))
     }
 
-    /// As [`take`](Self::take), but for scattered messages and those of which parts are being sent, and with one look at the table for what follows.
+    /// The buffer of a live handle of that kind, in its place, unless it is scattered or parts of it are being sent.
     #[inline(always)]
-    pub(super) fn take_plain(&mut self, kind: Kind, addr: usize) -> Option<(TxBuf, TakenPlain<'_>)> {
+    pub(super) fn plain(&mut self, kind: Kind, addr: usize) -> Option<Plain<'_>> {
         let handle = Handle::from_addr(addr)?;
         let slot = self.slots.get_mut(handle.index as usize)?;
-        if !slot.is(kind, handle, false) {
-            return None;
-        }
-        let buf = slot.held.take()?;
-        Some((buf, TakenPlain { slot, free: &mut self.free, index: handle.index }))
+        slot.is(kind, handle, false).then_some(Plain { slot, free: &mut self.free, index: handle.index })
     }
 
     /// The live handle of that kind of a buffer that cannot be [taken](Self::take), since parts of it are being sent.
@@ -212,21 +213,20 @@ impl MessageTable {
     }
 }
 
-/// A buffer that was taken, by its place.
-pub(super) struct TakenPlain<'a> {
+/// A buffer, in its place.
+pub(super) struct Plain<'a> {
     slot: &'a mut Slot,
     free: &'a mut Vec<u32>,
     index: u32,
 }
 
-impl TakenPlain<'_> {
-    /// See [`MessageTable::put_back`].
-    #[inline]
-    pub(super) fn put_back(self, buf: TxBuf) {
-        self.slot.held = Some(buf);
+impl Plain<'_> {
+    #[inline(always)]
+    pub(super) fn held(&mut self) -> &mut Option<TxBuf> {
+        &mut self.slot.held
     }
 
-    /// See [`MessageTable::retire`].
+    /// It is taken: the handle means nothing from now on.
     #[inline(always)]
     pub(super) fn retire(self) {
         self.slot.age();

@@ -20,6 +20,7 @@
 //! checked for null and otherwise believed, as in C they must be.
 #![allow(non_snake_case, reason = "the C face's names")]
 
+mod bias;
 pub mod bsd;
 mod datagrams;
 mod driver;

@@ -108,7 +108,7 @@ impl Face {
     pub(super) fn ring(&self, id: SocketId) {
         if self.turner.get() == Turner::Callers {
             // One of those who wait turns the loop for the others.
-            BEDROOM.ring();
+            BEDROOM.ring_inside();
         } else if let Ok(sockets) = self.sockets.try_borrow() {
             self.lounge.ring(sockets.beds(id));
         }
@@ -116,7 +116,7 @@ impl Face {
 
     /// Something happened that any of those who wait may wait for.
     pub(super) fn ring_all(&self) {
-        BEDROOM.ring();
+        BEDROOM.ring_inside();
         if let Ok(sockets) = self.sockets.try_borrow() {
             self.lounge.ring(sockets.all_beds());
         }

@@ -42,31 +42,41 @@ impl Link {
         self.port().close(patience);
     }
 
-    /// See [`QUIET_HELD_FRAMES`].
-    fn complete_for_quiet_driver(&mut self, interface: &Interface) {
-        if let Self::User(port) = self
-            && port.held_frames() >= QUIET_HELD_FRAMES
-            && !interface.completes()
-        {
-            port.send_completer().send_complete(port.held_frames() as u32);
-        }
-    }
-
-    /// Wakes the kernel, if it wants to be: now, or when the worker runs its errands.
-    fn kick(&mut self, at: Place, errands: Option<&mut Errands>) -> Result<Kick, PortError> {
-        match (self, errands) {
+    /// Posts what waits in `egress`, and wakes the kernel if it wants to be: now, or when the worker runs its errands. (descriptors posted, kick)
+    #[inline(always)]
+    fn send(
+        &mut self,
+        now: Instant,
+        interface: &Interface,
+        egress: &mut TxQueue,
+        at: Place,
+        errands: Option<&mut Errands>,
+    ) -> Result<(usize, Kick), PortError> {
+        let _ = (at, &errands);
+        match self {
+            // There is nobody to wake.
+            Self::User(port) => Ok((feed(port, now, interface, egress), Kick::Idle)),
             #[cfg(feature = "af-xdp")]
-            (Self::Xdp(port), Some(errands)) => {
+            Self::Xdp(port) => {
+                let sent = port.transmit(now, egress);
+                let Some(errands) = errands else { return Ok((sent, port.kick()?)) };
                 let (kick, kicker) = port.kick_later();
                 errands.due.extend(kicker.map(|kicker| (at, kicker)));
-                Ok(kick)
-            }
-            (link, _) => {
-                let _ = at;
-                link.port().kick()
+                Ok((sent, kick))
             }
         }
     }
+}
+
+/// Hands over what waits; returns the number of descriptors.
+#[inline(always)]
+fn feed(port: &mut UserPort, now: Instant, interface: &Interface, egress: &mut TxQueue) -> usize {
+    let sent = port.transmit(now, egress);
+    // See `QUIET_HELD_FRAMES`.
+    if port.held_frames() >= QUIET_HELD_FRAMES && !interface.completes() {
+        port.send_completer().send_complete(port.held_frames() as u32);
+    }
+    sent
 }
 
 /// A queue's interface and its number there.
@@ -191,6 +201,7 @@ impl Queue {
     ///
     /// # Errors
     /// The port is broken for good.
+    #[inline(always)]
     pub(super) fn send(
         &self,
         now: Instant,
@@ -200,13 +211,25 @@ impl Queue {
         errands: Option<&mut Errands>,
     ) -> Result<(usize, Kick), PortError> {
         let Ok(mut link) = self.link.try_borrow_mut() else { return Ok((0, Kick::Idle)) };
-        let sent = match self.outbox.as_ref().map(RefCell::try_borrow_mut) {
-            None => link.port().transmit(now, egress),
-            Some(Ok(mut outbox)) => link.port().transmit(now, &mut outbox),
-            Some(Err(_)) => 0,
-        };
-        link.complete_for_quiet_driver(interface);
-        Ok((sent, link.kick(at, errands)?))
+        match self.outbox.as_ref().map(RefCell::try_borrow_mut) {
+            None => link.send(now, interface, egress, at, errands),
+            Some(Ok(mut outbox)) => link.send(now, interface, &mut outbox, at, errands),
+            Some(Err(_)) => Ok((0, Kick::Idle)),
+        }
+    }
+}
+
+impl Queue {
+    /// As [`send`](Self::send) of an interface's only queue, if the driver is the application's and is not just running; false: nothing was done.
+    #[inline(always)]
+    pub(super) fn feed(&self, now: Instant, interface: &Interface, egress: &mut TxQueue) -> bool {
+        match self.link.try_borrow_mut().as_deref_mut() {
+            Ok(Link::User(port)) => {
+                feed(port, now, interface, egress);
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -67,6 +67,7 @@ impl Socket {
         }
     }
 
+    #[inline]
     fn patience(&self, flags: c_int, timeout: Duration) -> Patience {
         if self.non_blocking || flags & n::TM_MSG_DONTWAIT != 0 {
             Patience::None
@@ -81,6 +82,7 @@ impl Socket {
         self.patience(flags, self.options.rx_timeout)
     }
 
+    #[inline]
     pub(super) fn tx_patience(&self, flags: c_int) -> Patience {
         self.patience(flags, self.options.tx_timeout)
     }

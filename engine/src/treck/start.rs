@@ -35,7 +35,10 @@ const NAME_BYTES_MAX: usize = 15;
 /// `int tfStartTreck(void)`: before every other call but `tfUseManualClock`. `TM_EALREADY` the second time.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfStartTreck() -> c_int {
-    returned(face::enter().start())
+    let face = face::enter();
+    // The thread that turns the loop, unless workers do.
+    let started = face.start().inspect(|()| face.favour());
+    returned(started)
 }
 
 /// `ttUserLinkLayer tfUseEthernet(void)`: the link layer for `tfAddInterface`.

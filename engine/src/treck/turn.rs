@@ -16,6 +16,8 @@ use super::{
 };
 use crate::{
     port::{Kick, PortError},
+    proto::IfaceId,
+    stack::Stack,
     time::{Duration, Instant},
 };
 use smallvec::SmallVec;
@@ -60,7 +62,7 @@ impl Face {
         }
         let worked = self.turn_share(Share::All, None);
         if worked {
-            BEDROOM.ring();
+            BEDROOM.ring_inside();
         }
         worked
     }
@@ -148,7 +150,7 @@ impl Face {
         }
         self.tell();
         self.flush(now);
-        BEDROOM.ring();
+        BEDROOM.ring_inside();
     }
 
     /// Hands what is to be sent to the ports; true if there was anything.
@@ -169,6 +171,26 @@ impl Face {
         self.hand_over_share(now, Share::All, None)
     }
 
+    /// Hands what is queued for an interface to its driver, if that is as usual: one queue, and a driver of the application's that is not just running. False: nothing was done.
+    #[inline(always)]
+    pub(super) fn feed(&self, stack: &mut Stack, id: IfaceId, now: Instant) -> bool {
+        let mut at = 0;
+        let interface = loop {
+            let Some(interface) = self.interface(at) else { return false };
+            if interface.id.get() == Some(id) {
+                break interface;
+            }
+            at += 1;
+        };
+        let Ok(queues) = interface.queues.try_borrow() else { return false };
+        let [queue] = &**queues else { return false };
+        let fed = queue.feed(now, &interface, stack.egress(id));
+        if fed {
+            stack.egress_drained(id);
+        }
+        fed
+    }
+
     fn hand_over_share(&self, now: Instant, share: Share, mut errands: Option<&mut Errands>) -> bool {
         let mut interface_at = 0;
         let mut any = false;
@@ -179,44 +201,68 @@ impl Face {
         any
     }
 
+    #[inline(always)]
     fn hand_over_on(
         &self,
         interface: &Interface,
         interface_at: usize,
         now: Instant,
         share: Share,
-        mut errands: Option<&mut Errands>,
+        errands: Option<&mut Errands>,
     ) -> bool {
         let Some(id) = interface.id.get() else { return false };
         let Ok(queues) = interface.queues.try_borrow() else { return false };
-        let (mut any, mut drained) = (false, false);
-        let broken = self.with_stack(|stack| {
-            if queues.len() > 1 {
-                spread(stack.egress(id), &queues);
-                drained = true;
-            }
-            for (at, queue) in queues.iter().enumerate() {
-                if !share.has(queue) {
-                    if queue.has_mail() || (queues.len() == 1 && !stack.egress(id).is_empty()) {
-                        self.crew.call(1 << queue.worker.get());
-                    }
-                    continue;
-                }
-                drained = true;
-                let (sent, kick) =
-                    queue.send(now, interface, stack.egress(id), (interface_at, at), errands.as_deref_mut())?;
-                any |= sent > 0 || kick == Kick::Pending;
-            }
-            if drained {
+        let broken = match &**queues {
+            [queue] if share.has(queue) => self.with_stack(|stack| {
+                let (sent, kick) = queue.send(now, interface, stack.egress(id), (interface_at, 0), errands)?;
                 stack.egress_drained(id);
-            }
-            Ok(())
-        });
+                Ok(sent > 0 || kick == Kick::Pending)
+            }),
+            queues => self.with_stack(|stack| {
+                self.hand_over_on_each(stack, (interface, interface_at), queues, now, share, errands)
+            }),
+        };
         drop(queues);
         match broken {
             Ok(Err(error)) => self.give_up(interface, error),
-            _ => any,
+            Ok(Ok(any)) => any,
+            Err(_) => false,
         }
+    }
+
+    /// The same for several queues, or for others' ones.
+    #[inline(never)]
+    fn hand_over_on_each(
+        &self,
+        stack: &mut Stack,
+        (interface, interface_at): (&Interface, usize),
+        queues: &[Queue],
+        now: Instant,
+        share: Share,
+        mut errands: Option<&mut Errands>,
+    ) -> Result<bool, PortError> {
+        let Some(id) = interface.id.get() else { return Ok(false) };
+        let (mut any, mut drained) = (false, false);
+        if queues.len() > 1 {
+            spread(stack.egress(id), queues);
+            drained = true;
+        }
+        for (at, queue) in queues.iter().enumerate() {
+            if !share.has(queue) {
+                if queue.has_mail() || (queues.len() == 1 && !stack.egress(id).is_empty()) {
+                    self.crew.call(1 << queue.worker.get());
+                }
+                continue;
+            }
+            drained = true;
+            let (sent, kick) =
+                queue.send(now, interface, stack.egress(id), (interface_at, at), errands.as_deref_mut())?;
+            any |= sent > 0 || kick == Kick::Pending;
+        }
+        if drained {
+            stack.egress_drained(id);
+        }
+        Ok(any)
     }
 
     /// The interface is gone: nothing goes there any more, and nobody waits for it.

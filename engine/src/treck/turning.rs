@@ -69,7 +69,7 @@ pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
         face.tell();
         face.flush(now);
         if any {
-            face::BEDROOM.ring();
+            face::BEDROOM.ring_inside();
             Ok(())
         } else {
             Err(WOULD_BLOCK)

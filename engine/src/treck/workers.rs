@@ -65,6 +65,7 @@ struct Post {
     bell: Bell,
 }
 
+#[cold]
 fn wake(workers: u64) {
     for post in bits(workers).filter_map(|at| POSTS.get(at)) {
         if post.asleep.swap(false, Ordering::SeqCst) {
@@ -122,6 +123,12 @@ impl Doorbell {
         // After the driver's frame is where its `recv` will find it: with the fence in `fall_asleep` either the worker's last turn finds the frame, or this that it sleeps. The same
         // holds for `hung`, and for who sleeps in the bedroom when the workers have ended.
         fence(Ordering::SeqCst);
+        self.wake_from_inside(worker)
+    }
+
+    /// The same from inside the gate, where nobody is just falling asleep.
+    #[inline]
+    pub(super) fn wake_from_inside(&self, worker: usize) -> bool {
         if !self.hung.load(Ordering::Relaxed) {
             return false;
         }

@@ -110,6 +110,20 @@ fn free(kind: Kind, addr: usize) -> c_int {
 /// `int tfZeroCopySend(int sd, ttUserMessage h, int length, int flags)`: `send` of a zero-copy buffer, all of `length` or nothing. Errors in the order of TRECK's table.
 #[unsafe(no_mangle)]
 pub extern "C" fn tfZeroCopySend(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
+    if face::is_inside() { send_nested(sd, h, length, flags) } else { send_from_outside(sd, h, length, flags) }
+}
+
+/// From a function of the application's that we called. Apart from the other, for the sake of what each need not do.
+#[inline(never)]
+fn send_nested(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
+    let sent = face::inside().and_then(|face| straight::send(&face, h.addr(), (sd, length, flags), None));
+    sent.unwrap_or_else(|| {
+        send_generally(&mut face::enter(), h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, Ok(None))
+    })
+}
+
+#[inline(never)]
+fn send_from_outside(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
     send(h, (sd, length, flags), SEND_FLAGS, Ok(None))
 }
 

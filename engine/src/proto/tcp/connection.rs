@@ -262,18 +262,18 @@ impl Connection {
     /// See [`SendRefusal`].
     #[inline]
     pub fn send(&mut self, buf: TxBuf, scarce: bool, spares: &mut Spares) -> Result<(), SendRefusal> {
-        let len = buf.total_len();
-        let waits = scarce && self.send.queued_bytes() > 0;
-        if len == 0
-            || len > self.send.room(&self.options) as usize
-            || waits
-            || self.closed.is_some()
-            || !self.can_queue()
-        {
+        if !self.takes(buf.total_len(), scarce) {
             return Err(self.refuse(buf));
         }
         self.send.enqueue(buf, false, spares);
         Ok(())
+    }
+
+    /// A buffer of `len` bytes would be taken.
+    #[inline]
+    pub(crate) fn takes(&self, len: usize, scarce: bool) -> bool {
+        let waits = scarce && self.send.queued_bytes() > 0;
+        len > 0 && len <= self.send.room(&self.options) as usize && !waits && self.closed.is_none() && self.can_queue()
     }
 
     /// Why a buffer cannot be taken now.

@@ -28,6 +28,14 @@ impl Stack {
         Some(sent)
     }
 
+    /// The connection is open, and [`tcp_send`](Self::tcp_send) would take `len` bytes.
+    #[inline]
+    pub(crate) fn tcp_takes(&self, handle: TcpHandle, len: usize) -> bool {
+        self.tcp
+            .get(handle)
+            .is_some_and(|connection| connection.state().can_send() && connection.takes(len, self.pool.is_scarce()))
+    }
+
     /// Sends part of bytes that other connections may send too.
     ///
     /// # Errors
