@@ -136,12 +136,13 @@ pub(super) fn tcp(plan: &Plan) -> Vec<Case> {
 
 /// The suite `c-send`.
 pub(super) fn c_send(plan: &Plan) -> Vec<Case> {
-    let case = |scenario: &str, from: c_send::From, gap_ns: u64| {
+    let case = |scenario: &str, on: c_send::On, from: c_send::From, gap_ns: u64| {
         let systems = c_send::CallSystem::value_variants().iter().filter(|system| system.does(from));
+        let (on, gap_ns) = (on.name(), gap_ns.to_string());
         Case {
             scenario: scenario.into(),
             systems: wanted(plan, systems.map(|system| system.name())),
-            arguments: strings(&["c-send", "--from", from.name(), "--gap-ns", &gap_ns.to_string(), "--packets"]),
+            arguments: strings(&["c-send", "--on", on, "--from", from.name(), "--gap-ns", &gap_ns, "--packets"]),
             unit: "ns/send",
             better: Better::Lower,
             instructions_unit: "instructions/send",
@@ -149,15 +150,15 @@ pub(super) fn c_send(plan: &Plan) -> Vec<Case> {
             beside_worker: from == c_send::From::Thread,
         }
     };
+    let thread = |scenario, gap_ns| case(scenario, c_send::On::Datagrams, c_send::From::Thread, gap_ns);
     vec![
-        case("callback", c_send::From::Callback, 0),
-        case("polled, with the driver's part", c_send::From::Polled, 0),
-        case("another thread, one after the other", c_send::From::Thread, 0),
-        case("another thread, every 5 us", c_send::From::Thread, 5_000),
-        Case {
-            unit: c_send::SYSTEM_CALLS_UNIT,
-            ..case("another thread, one after the other", c_send::From::Thread, 0)
-        },
+        case("callback", c_send::On::Datagrams, c_send::From::Callback, 0),
+        case("callback, stream", c_send::On::Stream, c_send::From::Callback, 0),
+        case("polled, with the driver's part", c_send::On::Datagrams, c_send::From::Polled, 0),
+        case("polled, with the driver's part, stream", c_send::On::Stream, c_send::From::Polled, 0),
+        thread("another thread, one after the other", 0),
+        thread("another thread, every 5 us", 5_000),
+        Case { unit: c_send::SYSTEM_CALLS_UNIT, ..thread("another thread, one after the other", 0) },
     ]
 }
 

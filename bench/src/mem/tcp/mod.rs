@@ -6,7 +6,7 @@
 
 mod engine_host;
 pub(crate) mod idle;
-mod peer;
+pub(super) mod peer;
 mod smoltcp_bulk;
 mod smoltcp_host;
 mod smoltcp_loopback;

@@ -17,7 +17,7 @@ const ACK: u8 = 16;
 const TIMESTAMPS_BYTES: usize = 12;
 
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(in crate::mem) struct Peer {
     flow: Flow,
     next: u32,
     /// First byte that the stack has not acknowledged.
@@ -34,11 +34,12 @@ pub(super) struct Peer {
     /// The stack's last timestamp, if it sends any.
     timestamp: Option<u32>,
     clock: u32,
+    offers_timestamps: bool,
     frame: Vec<u8>,
 }
 
 impl Peer {
-    pub(super) fn new(flow: Flow) -> Self {
+    pub(in crate::mem) fn new(flow: Flow) -> Self {
         let first = 0xffff_0000; // wraps soon
         Self {
             flow,
@@ -51,53 +52,69 @@ impl Peer {
             mss: 536,
             timestamp: None,
             clock: 1000,
+            offers_timestamps: true,
             frame: Vec::with_capacity(2048),
         }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    /// One that need not hear every segment.
+    pub(in crate::mem) fn without_timestamps(flow: Flow) -> Self {
+        Self { offers_timestamps: false, ..Self::new(flow) }
+    }
+
+    /// The stack has sent that many bytes, which nobody has looked at.
+    pub(in crate::mem) fn take(&mut self, bytes: usize) {
+        self.expected = self.expected.map(|expected| expected.wrapping_add(bytes as u32));
+    }
+
+    pub(in crate::mem) fn is_connected(&self) -> bool {
         self.expected.is_some()
     }
 
     /// Payload of a full segment to the stack; the stack's own are as long.
-    pub(super) fn segment_bytes(&self) -> usize {
+    pub(in crate::mem) fn segment_bytes(&self) -> usize {
         self.mss.min(usize::from(MSS)) - if self.timestamp.is_some() { TIMESTAMPS_BYTES } else { 0 }
     }
 
     /// What the stack has not acknowledged.
-    pub(super) fn unacked_bytes(&self) -> usize {
+    pub(in crate::mem) fn unacked_bytes(&self) -> usize {
         self.next.wrapping_sub(self.unacked) as usize
     }
 
     /// What may be sent now.
-    pub(super) fn window_bytes(&self) -> usize {
+    pub(in crate::mem) fn window_bytes(&self) -> usize {
         self.window_bytes.saturating_sub(self.unacked_bytes())
     }
 
-    pub(super) fn syn(&mut self) -> Vec<u8> {
+    pub(in crate::mem) fn syn(&mut self) -> Vec<u8> {
         let mut options = vec![2, 4];
         options.extend(MSS.to_be_bytes());
-        options.extend([4, 2, 8, 10]);
-        options.extend(self.clock.to_be_bytes());
-        options.extend([0, 0, 0, 0, 1, 3, 3, WINDOW_SCALE]);
+        if self.offers_timestamps {
+            options.extend([4, 2, 8, 10]);
+            options.extend(self.clock.to_be_bytes());
+            options.extend([0, 0, 0, 0]);
+        } else {
+            options.extend([1, 1, 4, 2]);
+        }
+        options.extend([1, 3, 3, WINDOW_SCALE]);
         self.build(SYN, &options, 0, 0xffff);
         self.next = self.next.wrapping_add(1);
         self.frame.clone()
     }
 
     /// Acknowledges all that was heard.
-    pub(super) fn ack(&mut self) -> &[u8] {
+    pub(in crate::mem) fn ack(&mut self) -> &[u8] {
         self.acked = self.expected.unwrap_or(0);
         self.established(ACK, 0)
     }
 
     /// The next full segment.
-    pub(super) fn data(&mut self) -> &[u8] {
+    pub(in crate::mem) fn data(&mut self) -> &[u8] {
         self.established(ACK | PSH, self.segment_bytes())
     }
 
     /// Acknowledges every second segment that was heard since the last time, and the last.
-    pub(super) fn acks(&mut self) -> Vec<Vec<u8>> {
+    pub(in crate::mem) fn acks(&mut self) -> Vec<Vec<u8>> {
         let (end, step) = (self.expected.unwrap_or(0), 2 * self.segment_bytes() as u32);
         let mut acks = Vec::new();
         while self.acked != end {
@@ -150,7 +167,7 @@ impl Peer {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn hear(&mut self, frame: &[u8]) -> Result<usize, String> {
+    pub(in crate::mem) fn hear(&mut self, frame: &[u8]) -> Result<usize, String> {
         if frame.get(12..14) != Some(&[8, 0]) {
             return Ok(0); // ARP
         }
