@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 /// Payload of the largest UDP datagram in one Ethernet frame, and of the largest that IPv4 can carry.
 const FRAME_PAYLOAD_BYTES: usize = 1472;
 const PAYLOAD_BYTES_MAX: usize = 65_507;
-const ICMP_HEADER_BYTES: usize = 8;
+const ICMP_HEADER_BYTES: u64 = 8;
 
 /// A `[[service]]` that listens for TCP: kind, port, and further lines.
 fn tcp_service(kind: &str, port: u16, rest: &str) -> String {
@@ -36,14 +36,11 @@ fn boot(queues: u32) -> (NetNs, Guest) {
     (peer, guest)
 }
 
-/// Whether all of `count` pings with `size_bytes` of data are answered, however late.
-fn ping(peer: &NetNs, count: u32, size_bytes: usize) {
-    let (count, size, patience) = (count.to_string(), size_bytes.to_string(), TIMEOUT.as_secs().to_string());
-    let target = ENGINE_V4.to_string();
-    let output = peer
-        .run("ping", &["-n", "-q", "-i", "0.02", "-W", &patience, "-c", &count, "-s", &size, &target])
-        .expect("ping");
-    assert!(output.contains(" 0% packet loss"), "{output}");
+/// Pings until `count` are answered, however late; returns how many were sent.
+fn ping(peer: &NetNs, count: u32, size_bytes: u32) -> u64 {
+    let report = peer.ping_until(ENGINE_V4.into(), count, size_bytes, TIMEOUT).expect("ping");
+    assert!(report.received >= count, "{size_bytes} bytes: {report:?}");
+    report.sent.into()
 }
 
 /// Whether the driver sends one descriptor a packet with zero-copy, as virtio-net does today.
@@ -70,8 +67,7 @@ fn pings_and_datagrams_of_every_size_come_back() {
     let (peer, guest) = boot(1);
     let appliance = guest.start_appliance(&configuration(REQUIRED, ECHO)).expect("appliance");
     println!("  {}", appliance.output().replace('\n', "\n  "));
-    ping(&peer, 200, 56);
-    ping(&peer, 20, FRAME_PAYLOAD_BYTES);
+    let pings = ping(&peer, 200, 56) + ping(&peer, 20, FRAME_PAYLOAD_BYTES as u32);
     let client = UdpClient::connect(&peer, (ENGINE_V4, 7)).expect("connect");
     let sizes: Vec<usize> = (0..=FRAME_PAYLOAD_BYTES).step_by(7).chain([1471, FRAME_PAYLOAD_BYTES]).collect();
     for &len in &sizes {
@@ -83,6 +79,7 @@ fn pings_and_datagrams_of_every_size_come_back() {
     let report = appliance.stop().expect("stop");
     check(&guest, &report, 0);
     assert_eq!(report.drops().expect("drops"), 0, "{:#}", report.stats);
+    assert_eq!(report.counter("icmp_echo_replies").expect("counter"), pings, "late or not, none is lost");
     assert!(report.service(0, "sent").expect("sent") >= sizes.len() as u64 + 2_000);
 }
 
@@ -109,16 +106,16 @@ fn buffers_of_64_kib_arrive_whole() {
         // Behind the sequence number and the time there is nothing but zeros.
         assert!(datagram[16..len].iter().all(|&byte| byte == 0), "datagram {expected}");
     }
-    let (pings, ping_bytes, sizes) = (5, 60_000, [1473, 2953, 4096, 20_000, PAYLOAD_BYTES_MAX]);
-    ping(&peer, pings, ping_bytes);
+    let (ping_bytes, sizes) = (60_000, [1473, 2953, 4096, 20_000, PAYLOAD_BYTES_MAX]);
+    let pings = ping(&peer, 5, ping_bytes);
     let client = UdpClient::connect(&peer, (ENGINE_V4, 7)).expect("connect");
     for len in sizes {
         client.exchange(&pattern(len, len as u64), TIMEOUT).expect("echo");
     }
     let report = appliance.stop().expect("stop");
-    let pinged = pings as usize * (ICMP_HEADER_BYTES + ping_bytes);
-    let copied = COUNT as usize * PAYLOAD_BYTES_MAX + pinged + sizes.iter().sum::<usize>();
-    check(&guest, &report, copied as u64);
+    let pinged = pings * (ICMP_HEADER_BYTES + u64::from(ping_bytes));
+    let copied = (COUNT as usize * PAYLOAD_BYTES_MAX + sizes.iter().sum::<usize>()) as u64 + pinged;
+    check(&guest, &report, copied);
     assert_eq!(report.drops().expect("drops"), 0, "{:#}", report.stats);
 
     // The same buffers on a stream. A segment that is sent again is copied again.

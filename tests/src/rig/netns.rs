@@ -136,8 +136,8 @@ impl NetNs {
         self.enter(|| TcpStream::connect_timeout(&address, timeout))
     }
 
-    /// Pings `target` from inside the namespace with the system's `ping`: `count` requests of `size_bytes` of data, 10 ms apart, one second
-    /// of patience after the last. Lost answers are a result, not an error.
+    /// Pings `target` from inside the namespace with the system's `ping`: `count` requests of `size_bytes` of data, 10 ms apart. Lost answers are a
+    /// result, not an error; one that comes later than twice the slowest (and than 10 ms) after the last request counts as lost.
     ///
     /// # Errors
     /// `ping` cannot run, or its summary cannot be read.
@@ -151,6 +151,14 @@ impl NetNs {
     /// As [`Self::ping`].
     pub fn ping_flood(&self, target: IpAddr, count: u32, size_bytes: u32) -> Result<PingReport> {
         self.ping_with(target, count, size_bytes, &["-f"])
+    }
+
+    /// As [`Self::ping`], until `count` requests are answered, however late, but `patience` at most; until then it sends on, 20 ms apart.
+    ///
+    /// # Errors
+    /// As [`Self::ping`].
+    pub fn ping_until(&self, target: IpAddr, count: u32, size_bytes: u32, patience: Duration) -> Result<PingReport> {
+        self.ping_with(target, count, size_bytes, &["-i", "0.02", "-w", &patience.as_secs().to_string()])
     }
 
     fn ping_with(&self, target: IpAddr, count: u32, size_bytes: u32, pace: &[&str]) -> Result<PingReport> {
