@@ -1,8 +1,8 @@
 //! The values that hold frames, one type per phase. Moving from phase to phase consumes the value; `Drop` gives the frame back.
 
 use super::raw::{
-    Extent, Hold, Inner, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, Piece, QUEUED_MASK,
-    QUEUED_ONE, RETAINED, Raw, SUM_KNOWN, Sealed,
+    Extent, Hold, KERNEL_TX_MASK, KERNEL_TX_ONE, NIL, NoSpace, OWNED, PIECES_MAX, Piece, QUEUED_MASK, QUEUED_ONE,
+    RETAINED, Raw, SUM_KNOWN, Sealed,
 };
 use std::{fmt, rc::Rc};
 
@@ -236,26 +236,12 @@ impl TxBuf {
     /// descriptor and never completes it (`xp_aligned_validate_desc` in `net/xdp/xsk_queue.h`).
     #[inline]
     pub fn seal(self) -> Result<Sealed, Self> {
-        self.into_parts().map(|(pool, piece)| Sealed { pool, piece })
-    }
-
-    /// The parts of what it would be [sealed](Self::seal) as.
-    #[inline(always)]
-    pub(super) fn into_parts(self) -> Result<(Rc<Inner>, Piece), Self> {
         if !self.is_single() || self.is_empty() {
             return Err(self);
         }
         let raw = self.0.into_raw();
-        let state = &raw.pool.meta(raw.frame).state;
-        state.set(state.get() - OWNED + QUEUED_ONE);
-        let piece = Piece { frame: raw.frame, start: raw.start, len: raw.len as u16, more: false };
-        Ok((raw.pool, piece))
-    }
-
-    /// Its frames are that pool's.
-    #[inline(always)]
-    pub(super) fn is_of(&self, pool: &Rc<Inner>) -> bool {
-        Rc::ptr_eq(&self.0.pool, pool)
+        let piece = raw.queue(0);
+        Ok(Sealed { pool: raw.pool, piece })
     }
 
     /// Prepends `header` and seals; the payload stays readable for a retransmission.
@@ -328,19 +314,20 @@ impl RxBuf {
         self.0.truncate(n);
     }
 
-    /// Keeps only `n` bytes of the first piece, from `from` on, of which `sum` is the [sum](Self::payload_sum), if it is known and there are no other pieces.
+    /// The bytes lie in one frame.
     #[inline(always)]
-    pub fn narrow(&mut self, from: usize, n: usize, sum: Option<u16>) {
-        let raw = &mut *self.0;
-        if from + n <= raw.len as usize
-            && let Ok(start) = u16::try_from(raw.start as usize + from)
-        {
-            (raw.start, raw.len) = (start, n as u32);
-        } else {
-            raw.truncate(from + n);
-            raw.advance(from);
-        }
-        raw.sum = sum.map_or(0, |sum| SUM_KNOWN | u32::from(sum));
+    pub(crate) fn is_single(&self) -> bool {
+        self.0.frames == 1 && !self.is_chain()
+    }
+
+    /// Of a [single](Self::is_single) frame's bytes only `n`, from `from` on, of which `sum` is the [sum](Self::payload_sum), if it is known. No more than there are.
+    #[inline(always)]
+    pub(crate) fn narrowed(self, from: usize, n: usize, sum: Option<u16>) -> Self {
+        let raw = self.0.into_raw();
+        let from = from.min(raw.len as usize);
+        let n = n.min(raw.len as usize - from);
+        let sum = sum.map_or(0, |sum| SUM_KNOWN | u32::from(sum));
+        Self(Hold::new(Raw { start: raw.start.wrapping_add(from as u16), len: n as u32, sum, ..raw }))
     }
 
     /// Keeps only the first `n` bytes over all pieces; the pieces behind go back to the pool.

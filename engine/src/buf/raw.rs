@@ -416,6 +416,14 @@ impl Raw {
         self.start = (start - (skip << self.pool.chunk_shift)) as u16;
     }
 
+    /// The bytes, which lie in one frame, as a descriptor to be sent: one of the frame's queued count, and `also`, are its holders now in place of `OWNED`.
+    #[inline(always)]
+    pub(super) fn queue(&self, also: u32) -> Piece {
+        let state = &self.pool.meta(self.frame).state;
+        state.set(state.get() - OWNED + QUEUED_ONE + also);
+        Piece { frame: self.frame, start: self.start, len: self.len as u16, more: false }
+    }
+
     #[inline]
     pub(super) fn truncate(&mut self, n: usize) {
         if n < self.len as usize {
@@ -451,17 +459,8 @@ impl Raw {
     }
 
     /// Gives up `holder` on every frame of the run and of the chain.
-    #[inline(never)]
-    pub(super) fn release_all(&self, holder: u32) {
-        if self.frames == 1 && self.next() == NIL {
-            self.pool.release(self.frame, holder);
-        } else {
-            self.release_many(holder);
-        }
-    }
-
     #[cold]
-    fn release_many(&self, holder: u32) {
+    pub(super) fn release_all(self, holder: u32) {
         let mut at = self.next();
         for frame in self.frame..self.frame + u32::from(self.frames) {
             self.pool.release(frame, holder);
@@ -542,20 +541,21 @@ pub struct NoSpace;
 pub struct BadAddr(pub u64);
 
 /// A [`Raw`] that gives up its holder bit `AS` when dropped.
-pub(super) struct Hold<const AS: u32>(Raw);
+pub(super) struct Hold<const AS: u32>(ManuallyDrop<Raw>);
 
 impl<const AS: u32> Hold<AS> {
     /// `raw`'s frames must have the holder `AS`, which is this value's from now on.
+    #[inline]
     pub(super) fn new(raw: Raw) -> Self {
-        Self(raw)
+        Self(ManuallyDrop::new(raw))
     }
 
     /// The core, whose holder bit somebody else now answers for.
     #[inline]
     pub(super) fn into_raw(self) -> Raw {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used nor dropped again, so its only field is moved out exactly once.
-        unsafe { std::ptr::read(&this.0) }
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used nor dropped again, so the core is taken out exactly once.
+        unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
 
@@ -577,11 +577,13 @@ impl<const AS: u32> DerefMut for Hold<AS> {
 impl<const AS: u32> Drop for Hold<AS> {
     #[inline]
     fn drop(&mut self) {
-        // Nearly all are one frame.
-        if self.0.frames == 1 && self.0.next() == NIL {
-            self.0.pool.release(self.0.frame, AS);
+        // SAFETY: nothing uses `self` after this, so the core is taken out exactly once.
+        let raw = unsafe { ManuallyDrop::take(&mut self.0) };
+        // Nearly all are one frame. The two ways do not meet again: so the usual one saves no registers for the other.
+        if raw.frames == 1 && raw.next() == NIL {
+            raw.pool.release(raw.frame, AS);
         } else {
-            self.0.release_all(AS);
+            raw.release_all(AS);
         }
     }
 }

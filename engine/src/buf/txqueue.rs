@@ -1,42 +1,45 @@
 //! Packets that are ready to go, in order.
 
 use super::{
-    Sealed, TxBuf,
-    raw::{Inner, Piece, QUEUED_ONE, QueuedPiece},
+    Retained, Sealed, TxBuf,
+    raw::{Hold, Inner, Piece, QUEUED_ONE, QueuedPiece, RETAINED},
 };
-use std::{collections::VecDeque, fmt, rc::Rc};
+use std::{fmt, rc::Rc};
 
 /// A bounded first-in-first-out queue of sealed descriptors of one pool; one packet is a run of descriptors of which all but the last say
 /// [`Sealed::more`]. Its memory is taken once, at creation.
 pub struct TxQueue {
     /// Whose frames the pieces are of: known with the first.
     pool: Option<Rc<Inner>>,
-    pieces: VecDeque<Piece>,
+    /// Those before `taken` have been taken: nearly always all are taken at once, so the rest moves to the front only when there is no room
+    /// behind it, of which there is as much again as may be queued.
+    pieces: Vec<Piece>,
+    taken: usize,
     limit: usize,
 }
 
 impl TxQueue {
     /// A queue of at most `limit` descriptors.
     pub fn with_limit(limit: usize) -> Self {
-        Self { pool: None, pieces: VecDeque::with_capacity(limit), limit }
+        Self { pool: None, pieces: Vec::with_capacity(2 * limit), taken: 0, limit }
     }
 
     /// Descriptors queued.
     #[inline]
     pub fn len(&self) -> usize {
-        self.pieces.len()
+        self.pieces.len() - self.taken
     }
 
     /// Nothing is queued.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.len() == 0
     }
 
     /// Descriptors that still fit.
     #[inline]
     pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.pieces.len())
+        self.limit.saturating_sub(self.len())
     }
 
     /// The most descriptors it takes.
@@ -48,64 +51,95 @@ impl TxQueue {
     ///
     /// # Errors
     /// Gives it back when the queue is full, or what is queued is of another pool.
-    #[inline(always)]
     pub fn push(&mut self, sealed: Sealed) -> Result<(), Sealed> {
-        let piece = self.admit(sealed)?;
-        self.pieces.push_back(piece);
+        if !self.admits(&sealed.pool) {
+            return Err(sealed);
+        }
+        self.append(sealed.into_parts().1);
         Ok(())
     }
 
-    /// [Seals](TxBuf::seal) a buffer and appends it, in one go.
+    /// Seals a finished packet and appends it; its frame is free when the kernel has sent it.
     ///
     /// # Errors
-    /// Gives it back where one of the two would.
+    /// Gives the buffer back, as [`push`](Self::push) or [`TxBuf::seal`] would.
     #[inline(always)]
-    pub(crate) fn push_buf(&mut self, buf: TxBuf) -> Result<(), TxBuf> {
-        if self.room() == 0 {
+    pub fn push_buf(&mut self, buf: TxBuf) -> Result<(), TxBuf> {
+        if !self.admits_buf(&buf) {
             return Err(buf);
         }
-        match &self.pool {
-            Some(own) if buf.is_of(own) => {
-                let (_, piece) = buf.into_parts()?;
-                self.pieces.push_back(piece);
-                Ok(())
-            }
-            _ => self.push_first_buf(buf),
-        }
+        self.append(buf.0.into_raw().queue(0));
+        Ok(())
     }
 
-    #[cold]
-    fn push_first_buf(&mut self, buf: TxBuf) -> Result<(), TxBuf> {
-        if !self.is_empty() {
+    /// As [`push_buf`](Self::push_buf), of a packet whose payload is kept for a retransmission: what lies behind the first `header_bytes` bytes, of which
+    /// `payload_sum` is the [sum](TxBuf::payload_sum).
+    ///
+    /// # Errors
+    /// As of [`push_buf`](Self::push_buf), or there are not so many bytes.
+    #[inline(always)]
+    pub fn push_retained(&mut self, buf: TxBuf, header_bytes: usize, payload_sum: u16) -> Result<Retained, TxBuf> {
+        if !self.admits_buf(&buf) || buf.len() < header_bytes {
             return Err(buf);
         }
-        let (pool, piece) = buf.into_parts()?;
-        self.pool = Some(pool);
-        self.pieces.push_back(piece);
-        Ok(())
+        let mut raw = buf.0.into_raw();
+        self.append(raw.queue(RETAINED));
+        raw.start += header_bytes as u16;
+        raw.len -= header_bytes as u32;
+        let mut kept = Retained(Hold::new(raw));
+        kept.set_payload_sum(payload_sum);
+        Ok(kept)
     }
 
     /// Takes the oldest descriptor.
     #[inline]
     pub fn pop(&mut self) -> Option<Sealed> {
-        let pool = self.pool.as_ref()?;
-        self.pieces.pop_front().map(|piece| Sealed { pool: pool.clone(), piece })
+        let pool = self.pool.as_ref()?.clone();
+        let piece = *self.queued().first()?;
+        self.take(1);
+        Some(Sealed { pool, piece })
     }
 
     /// Takes the first `n` descriptors and hands each to the kernel, see [`Sealed::post`]. Only ports call this.
     #[inline]
     pub fn post_first(&mut self, n: usize, mut post: impl FnMut(u64, u32, bool)) {
         let Some(pool) = &self.pool else { return };
-        let n = n.min(self.pieces.len());
-        let (front, back) = self.pieces.as_slices();
-        let in_front = n.min(front.len());
-        for stretch in [&front[..in_front], &back[..n - in_front]] {
-            for piece in stretch {
-                let (addr, len, more) = piece.post(pool);
-                post(addr, len, more);
-            }
+        let n = n.min(self.len());
+        for piece in &self.queued()[..n] {
+            let (addr, len, more) = piece.post(pool);
+            post(addr, len, more);
         }
-        self.pieces.drain(..n);
+        self.take(n);
+    }
+
+    #[inline(always)]
+    fn queued(&self) -> &[Piece] {
+        &self.pieces[self.taken..]
+    }
+
+    /// The first `n` descriptors, which somebody else answers for, are no longer queued.
+    #[inline]
+    fn take(&mut self, n: usize) {
+        self.taken += n;
+        if self.taken == self.pieces.len() {
+            self.taken = 0;
+            self.pieces.clear();
+        }
+    }
+
+    #[inline(always)]
+    fn append(&mut self, piece: Piece) {
+        if self.pieces.len() == self.pieces.capacity() {
+            self.close_ranks();
+        }
+        self.pieces.push(piece);
+    }
+
+    /// There is no room behind the last descriptor.
+    #[cold]
+    fn close_ranks(&mut self) {
+        self.pieces.drain(..self.taken);
+        self.taken = 0;
     }
 
     /// Puts back, in front, what was taken last: for a port that could not pass it on.
@@ -113,55 +147,58 @@ impl TxQueue {
     /// # Errors
     /// See [`push`](Self::push).
     pub fn unpop(&mut self, sealed: Sealed) -> Result<(), Sealed> {
-        let piece = self.admit(sealed)?;
-        self.pieces.push_front(piece);
+        if !self.admits(&sealed.pool) {
+            return Err(sealed);
+        }
+        let piece = sealed.into_parts().1;
+        match self.taken.checked_sub(1) {
+            Some(at) => (self.pieces[at], self.taken) = (piece, at),
+            None => self.pieces.insert(0, piece),
+        }
         Ok(())
     }
 
-    /// A descriptor that there is room for becomes the queue's.
     #[inline(always)]
-    fn admit(&mut self, sealed: Sealed) -> Result<Piece, Sealed> {
-        if self.pieces.len() >= self.limit {
-            return Err(sealed);
-        }
-        match &self.pool {
-            Some(own) if Rc::ptr_eq(own, &sealed.pool) => Ok(sealed.into_parts().1),
-            _ => self.admit_first(sealed),
-        }
+    fn admits_buf(&mut self, buf: &TxBuf) -> bool {
+        buf.is_single() && !buf.is_empty() && self.admits(&buf.0.pool)
     }
 
+    /// There is room for a descriptor of a frame of `pool`.
+    #[inline(always)]
+    fn admits(&mut self, pool: &Rc<Inner>) -> bool {
+        self.len() < self.limit && (self.pool.as_ref().is_some_and(|own| Rc::ptr_eq(own, pool)) || self.adopt(pool))
+    }
+
+    /// What is queued next is of another pool than what was before.
     #[cold]
-    fn admit_first(&mut self, sealed: Sealed) -> Result<Piece, Sealed> {
-        if !self.pieces.is_empty() {
-            return Err(sealed);
+    fn adopt(&mut self, pool: &Rc<Inner>) -> bool {
+        let empty = self.is_empty();
+        if empty {
+            self.pool = Some(pool.clone());
         }
-        let (pool, piece) = sealed.into_parts();
-        self.pool = Some(pool);
-        Ok(piece)
+        empty
     }
 
     /// How many of the first descriptors, `at_most` so many, make up whole packets.
     #[inline]
     pub fn whole_packets(&self, at_most: usize) -> usize {
-        let mut n = at_most.min(self.pieces.len());
-        while n > 0 && self.pieces[n - 1].more {
-            n -= 1;
-        }
-        n
+        let first = &self.queued()[..at_most.min(self.len())];
+        first.iter().rposition(|piece| !piece.more).map_or(0, |last| last + 1)
     }
 
     /// Takes back everything from descriptor number `len` on; what was taken is freed.
     pub fn truncate(&mut self, len: usize) {
         let Some(pool) = &self.pool else { return };
-        for piece in self.pieces.drain(len.min(self.pieces.len())..) {
+        for piece in self.pieces.drain((self.taken + len).min(self.pieces.len())..) {
             pool.release(piece.frame, QUEUED_ONE);
         }
+        self.take(0);
     }
 
     /// The oldest descriptors first.
     pub fn iter(&self) -> impl Iterator<Item = QueuedPiece<'_>> {
         let pool = self.pool.as_deref();
-        self.pieces.iter().filter_map(move |&piece| Some(QueuedPiece { pool: pool?, piece }))
+        self.queued().iter().filter_map(move |&piece| Some(QueuedPiece { pool: pool?, piece }))
     }
 }
 

@@ -191,26 +191,33 @@ impl Rings {
             return 0;
         }
         let before = out.len();
-        let mut rx_bytes = 0;
+        let (mut rx_bytes, mut bad) = (0, 0);
         // No packet is half received.
         let mut between = self.partial.is_none() && !self.skip_rest;
         for desc in batch.iter() {
             let more = desc.options & PKT_CONTD != 0;
-            let ours = self.share.as_mut().is_none_or(|share| share.take_back(&self.pool, desc.addr));
-            let piece = if ours { self.pool.adopt_rx(desc.addr, desc.len).ok() } else { None };
-            rx_bytes += if piece.is_some() { u64::from(desc.len) } else { 0 };
-            match piece {
-                Some(piece) if between && !more => out.push(piece),
-                piece => {
-                    self.stats.rx_bad_descriptors += u64::from(piece.is_none());
-                    out.extend(join(&mut self.partial, &mut self.skip_rest, piece, more));
-                    between = self.partial.is_none() && !self.skip_rest;
+            if !more && between {
+                match adopt(&self.pool, &mut self.share, desc) {
+                    Some(packet) => {
+                        rx_bytes += u64::from(desc.len);
+                        out.push(packet);
+                    }
+                    None => bad += 1,
                 }
+                continue;
             }
+            let piece = adopt(&self.pool, &mut self.share, desc);
+            match piece {
+                Some(_) => rx_bytes += u64::from(desc.len),
+                None => bad += 1,
+            }
+            out.extend(join(&mut self.partial, &mut self.skip_rest, piece, more));
+            between = self.partial.is_none() && !self.skip_rest;
         }
         batch.release();
         let received = out.len() - before;
         self.stats.rx_bytes += rx_bytes;
+        self.stats.rx_bad_descriptors += bad;
         self.stats.rx_packets += received as u64;
         received
     }
@@ -265,6 +272,17 @@ impl Rings {
     pub fn unmap(self) -> Leftovers {
         Leftovers { pool: self.pool, share: self.share }
     }
+}
+
+/// What a descriptor from the RX ring says was received; `None`: it says nothing that can be true.
+#[inline(always)]
+fn adopt(pool: &Pool, share: &mut Option<Share>, desc: RxDesc) -> Option<RxBuf> {
+    if let Some(share) = share
+        && !share.take_back(pool, desc.addr)
+    {
+        return None;
+    }
+    pool.adopt_rx(desc.addr, desc.len).ok()
 }
 
 /// Puts the next piece (none: its descriptor was bad) behind those that came before; the packet, if that was its last. A packet that lost a piece is dropped.

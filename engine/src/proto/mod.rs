@@ -5,6 +5,8 @@
 //! its frames.
 #![forbid(unsafe_code)]
 
+mod deque;
+mod fifo;
 pub mod fragment;
 pub mod ip_id;
 mod list;

@@ -63,9 +63,9 @@ impl RawSocket {
         self.queue.has_room(buf)
     }
 
-    /// Puts a packet for which there [is room](Self::has_room) into the queue.
-    pub fn handle_packet(&mut self, packet: Datagram) {
-        self.queue.push(packet);
+    /// Puts a packet into the queue; false, and it is gone, if there is no [room](Self::has_room).
+    pub fn handle_packet(&mut self, packet: Datagram) -> bool {
+        self.queue.push(packet)
     }
 
     /// Takes the oldest packet.

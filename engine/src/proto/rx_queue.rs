@@ -1,10 +1,8 @@
 //! What datagram sockets (UDP, raw) keep until the application takes it.
 
+use super::fifo::Fifo;
 use crate::buf::RxBuf;
-use std::{
-    collections::VecDeque,
-    net::{Ipv4Addr, SocketAddrV4},
-};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A received datagram: its bytes are the frame (or the chain of frames) that it came in.
 #[derive(Debug)]
@@ -43,33 +41,46 @@ fn footprint(buf: &RxBuf) -> (usize, usize) {
 #[derive(Debug)]
 pub(super) struct RxQueue {
     pub(super) limits: RxLimits,
-    datagrams: VecDeque<Datagram>,
+    datagrams: Fifo<Datagram>,
     bytes: usize,
     frames: usize,
 }
 
 impl RxQueue {
     pub(super) fn new(limits: RxLimits) -> Self {
-        Self { limits, datagrams: VecDeque::new(), bytes: 0, frames: 0 }
+        Self { limits, datagrams: Fifo::new(), bytes: 0, frames: 0 }
     }
 
-    #[inline(always)]
     pub(super) fn has_room(&self, buf: &RxBuf) -> bool {
         let (bytes, frames) = footprint(buf);
         self.bytes + bytes <= self.limits.bytes && self.frames + frames <= self.limits.frames
     }
 
+    /// Appends a datagram of so many bytes in so many frames, which `make` makes; false, and it does not, if there is no room.
     #[inline(always)]
-    pub(super) fn push(&mut self, datagram: Datagram) {
-        let (bytes, frames) = footprint(&datagram.buf);
-        self.bytes += bytes;
-        self.frames += frames;
-        self.datagrams.push_back(datagram);
+    pub(super) fn push_with(
+        &mut self,
+        (bytes, frames): (usize, usize),
+        make: impl FnOnce() -> Option<Datagram>,
+    ) -> bool {
+        let (bytes, frames) = (self.bytes + bytes, self.frames + frames);
+        if bytes > self.limits.bytes || frames > self.limits.frames {
+            return false;
+        }
+        (self.bytes, self.frames) = (bytes, frames);
+        self.datagrams.push_with(make);
+        true
+    }
+
+    /// Appends a datagram; false, and it is gone, if there is no room.
+    #[inline]
+    pub(super) fn push(&mut self, datagram: Datagram) -> bool {
+        self.push_with(footprint(&datagram.buf), || Some(datagram))
     }
 
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Datagram> {
-        let datagram = self.datagrams.pop_front()?;
+        let datagram = self.datagrams.pop()?;
         let (bytes, frames) = footprint(&datagram.buf);
         self.bytes -= bytes;
         self.frames -= frames;

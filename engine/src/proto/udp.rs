@@ -3,7 +3,6 @@
 pub use super::rx_queue::{Datagram, RxLimits};
 
 use super::rx_queue::RxQueue;
-use crate::buf::RxBuf;
 use std::net::SocketAddrV4;
 
 /// A condition that the network reported for a socket; told once.
@@ -40,16 +39,16 @@ impl UdpSocket {
         Self { local, remote: None, ttl: 64, tos: 0, broadcast: false, queue: RxQueue::new(limits), error: None }
     }
 
-    /// There is room for `buf` in the queue.
-    #[inline(always)]
-    pub fn has_room(&self, buf: &RxBuf) -> bool {
-        self.queue.has_room(buf)
+    /// Puts a datagram into the queue; false, and it is gone, if there is no room.
+    #[inline]
+    pub fn handle_datagram(&mut self, datagram: Datagram) -> bool {
+        self.queue.push(datagram)
     }
 
-    /// Puts a datagram for which there [is room](Self::has_room) into the queue.
+    /// As [`handle_datagram`](Self::handle_datagram), of so many bytes in one frame, which `make` makes if there is room.
     #[inline(always)]
-    pub fn handle_datagram(&mut self, datagram: Datagram) {
-        self.queue.push(datagram);
+    pub fn handle_datagram_with(&mut self, bytes: usize, make: impl FnOnce() -> Option<Datagram>) -> bool {
+        self.queue.push_with((bytes, 1), make)
     }
 
     /// Takes the oldest datagram.

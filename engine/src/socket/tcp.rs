@@ -207,7 +207,16 @@ impl TcpStream {
     /// See [`TcpSendError`]; only `WouldBlock` and `MessageSize` give the buffer back.
     #[inline]
     pub fn send(self, net: &mut Net<'_>, buf: TxBuf) -> Result<(), TcpSendError> {
-        match net.stack.tcp_send(self.0, buf) {
+        match net.stack.tcp_queue(self.0, buf) {
+            Ok(()) => Ok(()),
+            Err(buf) => self.send_refused(net, buf),
+        }
+    }
+
+    /// Why a buffer could not be queued.
+    #[cold]
+    fn send_refused(self, net: &mut Net<'_>, buf: TxBuf) -> Result<(), TcpSendError> {
+        match net.stack.tcp_refuse(self.0, buf) {
             Some(sent) => sent.map_err(TcpSendError::from),
             None => Err(TcpSendError::BadSocket),
         }
@@ -256,6 +265,15 @@ impl TcpStream {
     /// See [`TcpRecvError`].
     #[inline]
     pub fn recv(self, net: &mut Net<'_>) -> Result<RxBuf, TcpRecvError> {
+        match net.stack.tcp_take(self.0) {
+            Some(buf) => Ok(buf),
+            None => self.recv_nothing(net),
+        }
+    }
+
+    /// Why there is nothing to receive.
+    #[inline(never)]
+    fn recv_nothing(self, net: &mut Net<'_>) -> Result<RxBuf, TcpRecvError> {
         match net.stack.tcp_recv(self.0) {
             Some(received) => received.map_err(TcpRecvError::from),
             None => Err(TcpRecvError::BadSocket),

@@ -331,10 +331,13 @@ impl Stack {
     /// Handles a batch of received frames of one interface. Takes all of them.
     pub fn ingress(&mut self, now: Instant, id: IfaceId, batch: &mut Vec<RxBuf>) {
         self.set_now(now);
-        for frame in batch.drain(..) {
-            if let Err(frame) = self.handle_plain(id, frame) {
-                self.handle_frame(id, frame);
+        let mut frames = batch.drain(..);
+        loop {
+            if self.handle_plain(id, &mut frames) {
+                continue;
             }
+            let Some(frame) = frames.next() else { break };
+            self.handle_frame(id, frame);
         }
     }
 

@@ -10,13 +10,16 @@ use crate::{
     buf::RxBuf,
     proto::{IfaceId, udp::Datagram},
     wire::{
-        checksum,
+        be16, checksum,
         ipv4::protocol,
         plain::{L4_AT, Plain},
         udp,
     },
 };
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    vec::Drain,
+};
 
 impl Interface {
     /// It takes plain packets with these source and destination addresses, in the upper and the lower half. Packets come in trains, so a yes is remembered.
@@ -41,39 +44,54 @@ impl Interface {
     }
 }
 
+/// A datagram that a socket is there for.
+struct ExpectedDatagram {
+    /// The socket's number.
+    socket: u32,
+    from: SocketAddrV4,
+    to: Ipv4Addr,
+    payload_bytes: usize,
+    payload_sum: Option<u16>,
+}
+
 impl Stack {
-    /// Takes a plain packet that all is right with.
-    ///
-    /// # Errors
-    /// Gives back any other as it was; nothing is counted.
+    /// Takes the first of `frames` if it is a plain packet that all is right with; false if it is not: it stays, and nothing is counted.
     #[inline(always)]
-    pub(super) fn handle_plain(&mut self, id: IfaceId, frame: RxBuf) -> Result<(), RxBuf> {
-        let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return Err(frame) };
-        let Some(plain) = Plain::parse(frame.as_slice(), &iface.mac) else { return Err(frame) };
-        if frame.is_chain() || !iface.takes(plain.addresses) {
-            return Err(frame);
+    pub(super) fn handle_plain(&mut self, id: IfaceId, frames: &mut Drain<'_, RxBuf>) -> bool {
+        let Some(frame) = frames.as_slice().first() else { return false };
+        let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return false };
+        let Some(plain) = Plain::parse(frame.as_slice(), &iface.mac) else { return false };
+        if !frame.is_single() || !iface.takes(plain.addresses) {
+            return false;
         }
-        let policy = iface.rx_checksum;
+        let (policy, frame_bytes) = (iface.rx_checksum, frame.len() as u64);
         match plain.protocol {
-            protocol::UDP => self.handle_plain_udp(&plain, policy, frame),
-            protocol::TCP => self.handle_plain_tcp(&plain, policy, frame),
-            _ => Err(frame),
+            protocol::UDP => {
+                let Some(datagram) = self.expect_udp(&plain, policy) else { return false };
+                self.take_udp(&datagram, frames);
+            }
+            protocol::TCP => {
+                let Some(segment) = self.expect_tcp(&plain, policy) else { return false };
+                let Some(frame) = frames.next() else { return false };
+                self.take_tcp(&segment, frame);
+            }
+            _ => return false,
         }
+        self.counters.rx_bytes += frame_bytes;
+        self.counters.rx_frames += 1;
+        true
     }
 
-    #[inline(never)]
-    fn handle_plain_udp(&mut self, plain: &Plain, policy: RxChecksum, mut frame: RxBuf) -> Result<(), RxBuf> {
-        let frame_bytes = frame.len() as u64;
-        let Some((&[len_high, len_low, sum_high, sum_low], rest)) = frame.as_slice()[L4_AT + 4..].split_first_chunk()
-        else {
-            return Err(frame);
-        };
-        let (len, sum) = (u16::from_be_bytes([len_high, len_low]), u16::from_be_bytes([sum_high, sum_low]));
-        let payload_bytes = plain.l4_len - udp::HEADER_BYTES;
-        let Some(payload) = rest.get(..payload_bytes).filter(|_| usize::from(len) == plain.l4_len) else {
-            return Err(frame);
-        };
-        let Some((index, slot)) = self.udp.find_again(plain.addresses, plain.ports) else { return Err(frame) };
+    #[inline(always)]
+    fn expect_udp(&mut self, plain: &Plain<'_>, policy: RxChecksum) -> Option<ExpectedDatagram> {
+        let (header, payload) = plain.l4.split_first_chunk::<{ udp::HEADER_BYTES }>()?;
+        let (len, sum) = (be16(header, 4), be16(header, 6));
+        if usize::from(len) != plain.l4.len() {
+            return None;
+        }
+        let from = SocketAddrV4::new(Ipv4Addr::from_bits((plain.addresses >> 32) as u32), (plain.ports >> 16) as u16);
+        let to = Ipv4Addr::from_bits(plain.addresses as u32);
+        let socket = self.udp.find_again(plain.addresses, plain.ports, from)?;
         let payload_sum = if sum == 0 {
             self.counters.checksums_absent += 1;
             None
@@ -87,21 +105,27 @@ impl Stack {
             let payload_sum = checksum::sum(payload);
             let header_total = u64::from(plain.ports) + u64::from(len) + u64::from(sum);
             if checksum::fold_fields(plain.pseudo_header_total() + header_total + u64::from(payload_sum)) != 0xffff {
-                return Err(frame);
+                return None;
             }
             Some(payload_sum)
         };
-        self.counters.rx_frames += 1;
-        self.counters.rx_bytes += frame_bytes;
-        frame.narrow(L4_AT + udp::HEADER_BYTES, payload_bytes, payload_sum);
-        let from = SocketAddrV4::new(Ipv4Addr::from_bits((plain.addresses >> 32) as u32), (plain.ports >> 16) as u16);
-        let to = Ipv4Addr::from_bits(plain.addresses as u32);
-        if slot.take(index, Datagram { buf: frame, from, to }, &mut self.events) {
+        Some(ExpectedDatagram { socket, from, to, payload_bytes: payload.len(), payload_sum })
+    }
+
+    #[inline(always)]
+    fn take_udp(&mut self, datagram: &ExpectedDatagram, frames: &mut Drain<'_, RxBuf>) {
+        let &ExpectedDatagram { socket, from, to, payload_bytes, payload_sum } = datagram;
+        let mut next =
+            || frames.next().map(|frame| frame.narrowed(L4_AT + udp::HEADER_BYTES, payload_bytes, payload_sum));
+        let taken = self.udp.take(socket, &mut self.events, |socket| {
+            socket.handle_datagram_with(payload_bytes, || next().map(|buf| Datagram { buf, from, to }))
+        });
+        if taken {
             self.counters.udp_rx_datagrams += 1;
             self.counters.udp_rx_payload_bytes += payload_bytes as u64;
         } else {
+            drop(next());
             self.counters.drop_udp_queue_full += 1;
         }
-        Ok(())
     }
 }

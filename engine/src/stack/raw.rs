@@ -105,8 +105,9 @@ impl RawTable {
     fn deliver(&mut self, index: u32, packet: Datagram, events: &mut VecDeque<StackEvent>) {
         let Some(slot) = self.sockets.slot_at(index) else { return };
         let Some(socket) = &mut slot.socket else { return };
-        socket.handle_packet(packet);
-        slot.list(index, events);
+        if socket.handle_packet(packet) {
+            slot.list(index, events);
+        }
     }
 
     /// Notes an error about a packet of `protocol` from `src` to `dst`; false if no connected socket sends such.

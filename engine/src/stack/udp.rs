@@ -137,19 +137,38 @@ impl UdpTable {
         events: &mut VecDeque<StackEvent>,
     ) -> Delivery {
         let Some(index) = self.demux.find(local, from) else { return Delivery::NoSocket(buf) };
-        let Some(slot) = self.sockets.slot_at(index).filter(|slot| slot.hears(from)) else {
+        if self.sockets.slot_at(index).is_none_or(|slot| !slot.hears(from)) {
             return Delivery::NoSocket(buf);
-        };
+        }
         let datagram = Datagram { buf, from, to: *local.ip() };
-        if slot.take(index, datagram, events) { Delivery::Delivered } else { Delivery::QueueFull }
+        match self.take(index, events, |socket| socket.handle_datagram(datagram)) {
+            true => Delivery::Delivered,
+            false => Delivery::QueueFull,
+        }
     }
 
-    /// The socket, and its number, for a packet with these source and destination addresses and ports, in the upper and the lower halves.
+    /// The number of the socket for a packet from `from` with these source and destination addresses and ports, in the upper and the lower halves.
     #[inline(always)]
-    pub(super) fn find_again(&mut self, addresses: u64, ports: u32) -> Option<(u32, &mut Slot<Bound>)> {
+    pub(super) fn find_again(&mut self, addresses: u64, ports: u32, from: SocketAddrV4) -> Option<u32> {
         let index = self.demux.find_again(addresses, ports)?;
-        let from = SocketAddrV4::new(Ipv4Addr::from_bits((addresses >> 32) as u32), (ports >> 16) as u16);
-        self.sockets.slot_at(index).filter(|slot| slot.hears(from)).map(|slot| (index, slot))
+        self.sockets.slot_at(index).filter(|slot| slot.hears(from)).map(|_| index)
+    }
+
+    /// Hands a socket's queue a datagram, and queues an event for the socket if none is queued; false if there is no room.
+    #[inline(always)]
+    pub(super) fn take(
+        &mut self,
+        index: u32,
+        events: &mut VecDeque<StackEvent>,
+        hand: impl FnOnce(&mut UdpSocket) -> bool,
+    ) -> bool {
+        let Some(slot) = self.sockets.slot_at(index) else { return false };
+        let Some(Bound { socket, .. }) = &mut slot.socket else { return false };
+        let taken = hand(socket);
+        if taken {
+            slot.list(index, events);
+        }
+        taken
     }
 
     /// Notes an error that ICMP reported about a packet from `local` to `remote`; false if no connected socket sent it.
@@ -175,18 +194,6 @@ impl Slot<Bound> {
     #[inline(always)]
     fn hears(&self, from: SocketAddrV4) -> bool {
         self.socket.as_ref().is_some_and(|bound| bound.socket.remote.is_none_or(|remote| remote == from))
-    }
-
-    /// Puts a datagram into the socket's queue, and queues an event if none is queued; false if there is no room.
-    #[inline(always)]
-    pub(super) fn take(&mut self, index: u32, datagram: Datagram, events: &mut VecDeque<StackEvent>) -> bool {
-        let Some(Bound { socket, .. }) = &mut self.socket else { return false };
-        if !socket.has_room(&datagram.buf) {
-            return false;
-        }
-        socket.handle_datagram(datagram);
-        self.list(index, events);
-        true
     }
 }
 
@@ -376,7 +383,10 @@ impl Stack {
         {
             return None;
         }
-        let payload_sum = buf.payload_sum().unwrap_or_else(|| checksum::sum(buf.as_slice()));
+        let payload_sum = match buf.payload_sum() {
+            Some(sum) => sum,
+            None => checksum::sum(buf.as_slice()),
+        };
         headers.prepend(buf, payload_sum, socket.local.port(), to.port()).ok()?;
         let bytes = buf.len() as u64;
         // There is room.

@@ -10,28 +10,35 @@ use std::net::Ipv4Addr;
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
     // One's-complement addition does not care about byte order, nor about the words' length (RFC 1071 section 2): add native words, swap once.
-    if bytes.len() >= VECTOR_BYTES_MIN {
-        let (total, rest) = simd::sum_words(bytes);
-        return sum_short(total, rest);
-    }
-    sum_short(0, bytes)
+    if bytes.len() >= VECTOR_BYTES_MIN { sum_long(bytes) } else { sum_short(0, bytes) }
+}
+
+#[inline(never)]
+fn sum_long(bytes: &[u8]) -> u16 {
+    let (total, rest) = simd::sum_words(bytes);
+    sum_short(total, rest)
 }
 
 /// Adds `bytes` to `total`, word by word, and folds.
-#[inline]
+#[inline(always)]
 fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
     let (longs, mut rest) = bytes.as_chunks::<8>();
     let (blocks, longs) = longs.as_chunks::<4>();
+    let mut carries = 0;
     for block in blocks {
+        let mut carry = false;
         for &long in block {
-            total = add_long(total, long);
+            (total, carry) = total.carrying_add(u64::from_ne_bytes(long), carry);
         }
+        carries += u64::from(carry);
     }
     for &long in longs {
-        total = add_long(total, long);
+        let (sum, carry) = total.overflowing_add(u64::from_ne_bytes(long));
+        total = sum;
+        carries += u64::from(carry);
     }
-    // At most seven bytes are left: with the carries brought back in halves, adding them cannot overflow.
-    total = (total & 0xffff_ffff) + (total >> 32);
+    // At most seven bytes are left: with the total brought down to its halves' sum, adding them cannot overflow.
+    total = (total & 0xffff_ffff) + (total >> 32) + carries;
     if let [a, b, c, d, last @ ..] = rest {
         total += u64::from(u32::from_ne_bytes([*a, *b, *c, *d]));
         rest = last;
@@ -46,12 +53,6 @@ fn sum_short(mut total: u64, bytes: &[u8]) -> u16 {
     u16::from_be(fold(total))
 }
 
-#[inline(always)]
-fn add_long(total: u64, long: [u8; 8]) -> u64 {
-    let (sum, carry) = total.overflowing_add(u64::from_ne_bytes(long));
-    sum + u64::from(carry)
-}
-
 /// From here on vector registers pay for setting them up.
 const VECTOR_BYTES_MIN: usize = 256;
 
@@ -64,12 +65,22 @@ pub fn sum_20(header: &[u8; 20]) -> u16 {
 /// The folded sum of a header of `N` bytes, a multiple of 4.
 #[inline(always)]
 pub fn sum_header<const N: usize>(header: &[u8; N]) -> u16 {
+    u16::from_be(fold(header_total(header)))
+}
+
+/// The sum of native words of a header of `N` bytes, a multiple of 4, not folded.
+#[inline(always)]
+fn header_total<const N: usize>(header: &[u8; N]) -> u64 {
     const { assert!(N.is_multiple_of(4)) };
-    let mut total = 0;
-    for word in header.as_chunks::<4>().0 {
-        total += u64::from(u32::from_ne_bytes(*word));
+    let (longs, rest) = header.as_chunks::<8>();
+    let (mut total, mut carry) = (0, false);
+    for long in longs {
+        (total, carry) = u64::from_ne_bytes(*long).carrying_add(total, carry);
     }
-    u16::from_be(fold(total))
+    let last = rest.first_chunk().map_or(0, |word| u64::from(u32::from_ne_bytes(*word)));
+    (total, carry) = last.carrying_add(total, carry);
+    // After a carry it is small: it cannot carry again.
+    total + u64::from(carry)
 }
 
 /// Folds a sum of words in host order, such as header fields added up.

@@ -113,8 +113,23 @@ impl std::str::FromStr for Ipv4Net {
 
 /// Reads a big-endian 16-bit field; the callers' arrays are long enough.
 #[inline]
-const fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) const fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The same of 64 bits.
+#[inline]
+const fn be64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes([
+        bytes[at],
+        bytes[at + 1],
+        bytes[at + 2],
+        bytes[at + 3],
+        bytes[at + 4],
+        bytes[at + 5],
+        bytes[at + 6],
+        bytes[at + 7],
+    ])
 }
 
 /// The same of 32 bits.

@@ -1,51 +1,54 @@
 //! The headers that nearly every packet has: untagged Ethernet and IPv4 without options, of a whole datagram. All fields lie at fixed places, so they are
 //! read and checked at once. A packet of any other kind, malformed ones among them, is left to the views of the single layers.
 
-use super::{MacAddr, be16, be32, checksum, ethernet, ipv4};
+use super::{MacAddr, be16, be32, be64, checksum, ethernet, ipv4};
 
 /// Where the payload of IPv4 begins, in bytes.
 pub const L4_AT: usize = ethernet::HEADER_BYTES + ipv4::HEADER_BYTES;
 /// With what follows: a UDP header, or ports and sequence number of TCP.
 const HEAD_BYTES: usize = L4_AT + 8;
-/// Ethernet's type IPv4, then version 4 and a header of five words; the type of service is masked out.
-const IPV4_WITHOUT_OPTIONS: u32 = 0x0800_4500;
-/// Flag "more fragments" and the fragment's offset.
-const FRAGMENT_MASK: u16 = 0x3fff;
+/// In the first eight bytes of the IPv4 header: its version and length, the flag "more fragments", and the fragment's offset.
+const KIND_MASK: u64 = 0xff00_0000_0000_3fff;
+/// Those of a whole datagram without options: version 4, five words.
+const WHOLE_WITHOUT_OPTIONS: u64 = 0x4500_0000_0000_0000;
 
 /// What those headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plain {
+pub struct Plain<'a> {
     /// Source and destination address, in the upper and the lower half.
     pub addresses: u64,
     /// Source and destination port, in the upper and the lower half, if the protocol has ports there.
     pub ports: u32,
     /// Protocol of the payload.
     pub protocol: u8,
-    /// Length of the payload of IPv4, in bytes: at least 8, and no longer than what was received.
-    pub l4_len: usize,
+    /// The payload of IPv4: at least 8 bytes.
+    pub l4: &'a [u8],
 }
 
-impl Plain {
+impl<'a> Plain<'a> {
     /// Reads and checks the headers of a frame to `to`; `None` if it is to another, has other headers, is too short for them, or the checksum is wrong.
     #[inline(always)]
-    pub fn parse(frame: &[u8], to: &MacAddr) -> Option<Self> {
+    pub fn parse(frame: &'a [u8], to: &MacAddr) -> Option<Self> {
         let head: &[u8; HEAD_BYTES] = frame.first_chunk()?;
-        let total_len = usize::from(be16(head, 16));
+        // The IPv4 header in three parts: up to the fragment's offset, up to the source, the destination.
+        let (first, second, dst) = (be64(head, 14), be64(head, 22), u64::from(be32(head, 30)));
+        let total_len = (first >> 32) as usize & 0xffff;
         let usual = be32(head, 0) == be32(&to.0, 0)
             && be16(head, 4) == be16(&to.0, 4)
-            && be32(head, 12) & 0xffff_ff00 == IPV4_WITHOUT_OPTIONS
-            && be16(head, 20) & FRAGMENT_MASK == 0;
-        let fits =
-            total_len >= HEAD_BYTES - ethernet::HEADER_BYTES && ethernet::HEADER_BYTES + total_len <= frame.len();
-        if !usual || !fits {
+            && be16(head, 12) == ethernet::ethertype::IPV4
+            && first & KIND_MASK == WHOLE_WITHOUT_OPTIONS;
+        if !usual || total_len < HEAD_BYTES - ethernet::HEADER_BYTES {
             return None;
         }
-        let header: &[u8; ipv4::HEADER_BYTES] = head[ethernet::HEADER_BYTES..].first_chunk()?;
-        (checksum::sum_20(header) == 0xffff).then(|| Self {
-            addresses: u64::from(be32(head, 26)) << 32 | u64::from(be32(head, 30)),
+        let l4 = frame.get(L4_AT..ethernet::HEADER_BYTES + total_len)?;
+        let (sum, carry) = first.overflowing_add(second);
+        let (sum, carry) = sum.carrying_add(dst, carry);
+        // After a carry the sum is small: it cannot carry again.
+        (checksum::fold_fields(sum + u64::from(carry)) == 0xffff).then(|| Self {
+            addresses: second << 32 | dst,
             ports: be32(head, L4_AT),
-            protocol: head[23],
-            l4_len: total_len - ipv4::HEADER_BYTES,
+            protocol: (second >> 48) as u8,
+            l4,
         })
     }
 
@@ -58,7 +61,7 @@ impl Plain {
     /// The sum of the pseudo-header of UDP and TCP, not folded; see [`checksum::fold_fields`].
     #[inline]
     pub const fn pseudo_header_total(&self) -> u64 {
-        (self.addresses >> 32) + (self.addresses & 0xffff_ffff) + self.protocol as u64 + self.l4_len as u64
+        (self.addresses >> 32) + (self.addresses & 0xffff_ffff) + self.protocol as u64 + self.l4.len() as u64
     }
 }
 
@@ -81,9 +84,10 @@ mod tests {
 
     #[test]
     fn what_is_plain_and_what_is_not() {
-        let plain = Plain::parse(&frame(|_| ()), &US).unwrap();
+        let usual = frame(|_| ());
+        let plain = Plain::parse(&usual, &US).unwrap();
         assert_eq!((plain.addresses, plain.ports), (0x0a00_0002_0a00_0001, 0x3039_0007));
-        assert_eq!((plain.protocol, plain.l4_len), (17, 10));
+        assert_eq!((plain.protocol, plain.l4.len()), (17, 10));
         assert!(Plain::parse(&frame(|frame| frame.resize(60, 0)), &US).is_some(), "padded");
         assert!(Plain::parse(&frame(|frame| frame[15] = 0xb9), &US).is_some(), "type of service");
         type Change = fn(&mut Vec<u8>);
@@ -129,8 +133,8 @@ mod tests {
                 prop_assert_eq!((link.dst, link.ethertype, link.vlan), (US, ethertype::IPV4, None));
                 prop_assert_eq!((ip.header_len, ip.is_fragment(), ip.protocol), (20, false, plain.protocol));
                 prop_assert_eq!(u64::from(ip.src.to_bits()) << 32 | u64::from(ip.dst.to_bits()), plain.addresses);
-                prop_assert_eq!(ip.payload_len(), plain.l4_len);
-                let pseudo = checksum::pseudo_header(ip.src, ip.dst, ip.protocol, plain.l4_len as u16);
+                prop_assert_eq!(&bytes[34..34 + ip.payload_len()], plain.l4);
+                let pseudo = checksum::pseudo_header(ip.src, ip.dst, ip.protocol, plain.l4.len() as u16);
                 prop_assert_eq!(plain.pseudo_header_sum(), pseudo);
             } else if usual && bytes.len() >= 14 + usize::from(bytes[17]) && bytes[17] >= 28 {
                 prop_assert!(false, "not taken for plain: {bytes:?}");

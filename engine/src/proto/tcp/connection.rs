@@ -259,11 +259,11 @@ impl Connection {
     /// Takes a buffer whole; where frames are scarce only if nothing waits.
     ///
     /// # Errors
-    /// See [`SendRefusal`].
-    #[inline]
-    pub fn send(&mut self, buf: TxBuf, scarce: bool, spares: &mut Spares) -> Result<(), SendRefusal> {
+    /// It cannot be taken now: [`refuse`](Self::refuse) tells why.
+    #[inline(always)]
+    pub fn send(&mut self, buf: TxBuf, scarce: bool, spares: &mut Spares) -> Result<(), TxBuf> {
         if !self.takes(buf.total_len(), scarce) {
-            return Err(self.refuse(buf));
+            return Err(buf);
         }
         self.send.enqueue(buf, false, spares);
         Ok(())
@@ -278,7 +278,7 @@ impl Connection {
 
     /// Why a buffer cannot be taken now.
     #[cold]
-    fn refuse(&mut self, buf: TxBuf) -> SendRefusal {
+    pub fn refuse(&mut self, buf: TxBuf) -> SendRefusal {
         if let Some(refusal) = self.refuse_send() {
             return refusal;
         }
@@ -319,7 +319,9 @@ impl Connection {
     /// # Errors
     /// See [`SendRefusal`].
     pub fn send_urgent(&mut self, buf: TxBuf, host: &mut impl Host) -> Result<(), SendRefusal> {
-        self.send(buf, host.pool().is_scarce(), host.spares())?;
+        if let Err(buf) = self.send(buf, host.pool().is_scarce(), host.spares()) {
+            return Err(self.refuse(buf));
+        }
         self.send.urgent_end = Some(self.send.end);
         Ok(())
     }

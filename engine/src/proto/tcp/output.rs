@@ -1,6 +1,7 @@
 //! What has to be sent now (RFC 9293 section 3.8): retransmissions, new data, FIN, acknowledgments, probes.
 
 use super::{
+    super::deque::push_with,
     connection::{Connection, Probe},
     host::{Host, IpFields, Stretch},
     sender::{Bytes, Marks, Payload, Pending, Phase, Segment},
@@ -369,7 +370,7 @@ impl Connection {
         let taken = len + u32::from(fin);
         // Behind what was sent again in the same moment.
         let sent_at = now.max(self.send.resent_at);
-        self.send.segments.push_back(Segment { seq, len: taken, sent_at, marks, payload });
+        push_with(&mut self.send.segments, || Segment { seq, len: taken, sent_at, marks, payload });
         self.send.nxt = seq + taken;
         if len < u32::from(self.send.mss) {
             self.send.small_end = self.send.nxt;

@@ -41,7 +41,7 @@ impl Connection {
     }
 
     /// What [`handle_segment`](Self::handle_segment) would do with the header of a segment that is [predicted](Self::predicts).
-    #[inline(never)]
+    #[inline(always)]
     pub fn handle_predicted_ack(
         &mut self,
         header: &PlainHeader,
@@ -53,20 +53,30 @@ impl Connection {
         let window = u32::from(header.window) << self.send.peer_scale;
         self.on_window(header.seq, header.ack, window, now);
         if header.ack != self.send.una || !self.send.segments.is_empty() {
-            if self.send.is_calm(header.ack) {
-                if header.ack != self.send.una {
-                    self.send.handle_calm_ack(header.ack, now, spares);
-                    self.on_acknowledged();
-                }
-            } else {
-                self.handle_ack_in_distress(header, now, counters, spares);
-            }
+            self.handle_ack_in_flight(header, now, counters, spares);
         }
         // RFC 7323 section 5.3 R3; that it is not older is known.
         if let Some(ts) = header.timestamps
             && header.seq.le(self.last_ack_sent)
         {
             (self.ts_recent, self.ts_recent_at) = (ts.value, now);
+        }
+    }
+
+    /// Something is in flight, or was.
+    #[inline(never)]
+    fn handle_ack_in_flight(
+        &mut self,
+        header: &PlainHeader,
+        now: Instant,
+        counters: &mut Counters,
+        spares: &mut Spares,
+    ) {
+        if !self.send.is_calm(header.ack) {
+            self.handle_ack_in_distress(header, now, counters, spares);
+        } else if header.ack != self.send.una {
+            self.send.handle_calm_ack(header.ack, now, spares);
+            self.on_acknowledged();
         }
     }
 

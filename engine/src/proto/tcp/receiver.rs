@@ -178,7 +178,7 @@ impl Receiver {
     /// The next `len` bytes, in one frame, are within the window, and frames are not getting scarce.
     #[inline(always)]
     pub(super) fn has_room_for_next(&self, len: u32, options: &TcpOptions, rx_frames_left: u32) -> bool {
-        let frames_max = options.recv_frames_max.min(self.frames_max(options, rx_frames_left));
+        let frames_max = options.recv_frames_max.min(self.frames_share(rx_frames_left));
         len <= self.window() && self.frames < frames_max / 2
     }
 
@@ -196,8 +196,12 @@ impl Receiver {
     /// Most frames that may be held: as many as are left to others, so that a stream which nobody reads cannot take them all.
     #[inline]
     fn frames_max(&self, options: &TcpOptions, rx_frames_left: u32) -> u32 {
-        let share = self.frames.saturating_add(rx_frames_left) / 2;
-        share.min(options.recv_frames_max.saturating_mul(2))
+        self.frames_share(rx_frames_left).min(options.recv_frames_max.saturating_mul(2))
+    }
+
+    #[inline]
+    fn frames_share(&self, rx_frames_left: u32) -> u32 {
+        self.frames.saturating_add(rx_frames_left) / 2
     }
 
     /// Appends to the application's queue.

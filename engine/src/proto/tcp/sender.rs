@@ -11,6 +11,7 @@
 //! header is ever written between two segments' bytes.
 
 use super::{
+    super::deque::push_with,
     congestion::{Congestion, Window},
     prr::Prr,
     recovery::Rack,
@@ -342,13 +343,17 @@ impl Sender {
         let seq = self.end;
         self.end = seq + len;
         spares.pending.equip(&mut self.pending);
-        let buf = if buf.is_single() && buf.headroom() >= HEADROOM_MIN {
-            Some(buf)
+        if buf.is_single() && buf.headroom() >= HEADROOM_MIN {
+            push_with(&mut self.pending, || Pending { seq, len, buf: Some(buf), open });
         } else {
-            self.shared.push_back((seq, Bytes::Own(buf.freeze())));
-            None
-        };
-        self.pending.push_back(Pending { seq, len, buf, open });
+            self.enqueue_frozen(seq, len, buf, open);
+        }
+    }
+
+    #[cold]
+    fn enqueue_frozen(&mut self, seq: SeqNum, len: u32, buf: TxBuf, open: bool) {
+        self.shared.push_back((seq, Bytes::Own(buf.freeze())));
+        push_with(&mut self.pending, || Pending { seq, len, buf: None, open });
     }
 
     /// Takes `len` bytes from `from` on of frozen ones that others may send as well.
@@ -357,7 +362,7 @@ impl Sender {
         self.end = seq + len;
         spares.pending.equip(&mut self.pending);
         self.shared.push_back((seq, Bytes::Common { bytes, from, len }));
-        self.pending.push_back(Pending { seq, len, buf: None, open: false });
+        push_with(&mut self.pending, || Pending { seq, len, buf: None, open: false });
     }
 
     /// Adds a copy of `bytes` to the last buffer as far as it is one of this kind and a segment has room; returns how many.

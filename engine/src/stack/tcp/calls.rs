@@ -15,17 +15,35 @@ impl Stack {
     /// See [`SendRefusal`]; `None`: no such connection.
     #[inline]
     pub fn tcp_send(&mut self, handle: TcpHandle, buf: TxBuf) -> Option<Result<(), SendRefusal>> {
-        let slot = self.tcp.slots.get_mut(handle.index as usize)?;
-        if slot.generation != handle.generation {
-            return None;
+        match self.tcp_queue(handle, buf) {
+            Ok(()) => Some(Ok(())),
+            Err(buf) => self.tcp_refuse(handle, buf),
         }
-        let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
-        let sent = connection.send(buf, self.pool.is_scarce(), &mut self.tcp.spares);
+    }
+
+    /// As [`tcp_send`](Self::tcp_send).
+    ///
+    /// # Errors
+    /// Gives the buffer back: [`tcp_refuse`](Self::tcp_refuse) tells why.
+    #[inline(always)]
+    pub fn tcp_queue(&mut self, handle: TcpHandle, buf: TxBuf) -> Result<(), TxBuf> {
+        let Some(slot) = self.tcp.slots.get_mut(handle.index as usize) else { return Err(buf) };
+        let Some(connection) = slot.connection.as_deref_mut() else { return Err(buf) };
+        if slot.generation != handle.generation || connection.is_detached() {
+            return Err(buf);
+        }
+        connection.send(buf, self.pool.is_scarce(), &mut self.tcp.spares)?;
         if connection.listed & listed::READY == 0 {
             connection.listed |= listed::READY;
             self.tcp.ready.push_back(handle.index);
         }
-        Some(sent)
+        Ok(())
+    }
+
+    /// Why a buffer could not be queued; see [`tcp_send`](Self::tcp_send).
+    #[cold]
+    pub fn tcp_refuse(&mut self, handle: TcpHandle, buf: TxBuf) -> Option<Result<(), SendRefusal>> {
+        self.with_handle(handle, |connection, _| Err(connection.refuse(buf)))
     }
 
     /// The connection is open, and [`tcp_send`](Self::tcp_send) would take `len` bytes.
@@ -71,20 +89,27 @@ impl Stack {
     /// See [`RecvRefusal`].
     #[inline]
     pub fn tcp_recv(&mut self, handle: TcpHandle) -> Option<Result<RxBuf, RecvRefusal>> {
+        match self.tcp_take(handle) {
+            Some(buf) => Some(Ok(buf)),
+            None => self.tcp_recv_nothing(handle),
+        }
+    }
+
+    /// The oldest bytes that came, in their frame, if there are any.
+    #[inline(always)]
+    pub fn tcp_take(&mut self, handle: TcpHandle) -> Option<RxBuf> {
         let slot = self.tcp.slots.get_mut(handle.index as usize)?;
         if slot.generation != handle.generation {
             return None;
         }
         let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
-        let Some((buf, frames)) = connection.take_received(&mut self.tcp.spares, self.now) else {
-            return self.tcp_recv_nothing(handle);
-        };
+        let (buf, frames) = connection.take_received(&mut self.tcp.spares, self.now)?;
         self.tcp.rx_frames -= frames;
         if connection.after_recv() && connection.listed & listed::READY == 0 {
             connection.listed |= listed::READY;
             self.tcp.ready.push_back(handle.index);
         }
-        Some(Ok(buf))
+        Some(buf)
     }
 
     /// Why there is nothing to receive.

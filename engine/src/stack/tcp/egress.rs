@@ -6,7 +6,7 @@ use super::super::{
     egress::{IpSend, L4},
 };
 use crate::{
-    buf::{Pool, Retained, Sealed, TxBuf},
+    buf::{Pool, Retained, TxBuf},
     proto::{
         IfaceId,
         tcp::{Endpoints, Host, IpFields, Spares, Stretch, TcpConfig},
@@ -117,9 +117,12 @@ impl Host for Stack {
         let Some(mut buf) = self.pool.alloc_control() else { return false };
         let Ok(headers) = buf.prepend_room(self.headers_len(&way, repr)) else { return false };
         self.put_headers(headers, to, ip, repr, 0, 0, &way);
-        if let Ok(sealed) = buf.seal() {
-            self.push_segment(way.iface, sealed);
-        }
+        let bytes = buf.len() as u64;
+        let pushed = self.ifaces[usize::from(way.iface.0)].egress.push_buf(buf).is_ok();
+        debug_assert!(pushed, "there is room");
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += bytes;
+        self.counters.tcp_tx_segments += 1;
         true
     }
 
@@ -144,16 +147,21 @@ impl Host for Stack {
         flags: u8,
         mut payload: TxBuf,
     ) -> Result<Retained, TxBuf> {
-        let iface = &mut self.ifaces[usize::from(headers.iface.0)];
-        if iface.egress.room() == 0 {
+        let egress = &mut self.ifaces[usize::from(headers.iface.0)].egress;
+        if egress.room() == 0 {
             return Err(payload);
         }
-        let payload_sum = payload.payload_sum().unwrap_or_else(|| checksum::sum(payload.as_slice()));
+        let payload_sum = match payload.payload_sum() {
+            Some(sum) => sum,
+            None => checksum::sum(payload.as_slice()),
+        };
         let payload_len = payload.len();
         let Ok(block) = payload.prepend_block(&headers.block, headers.len) else { return Err(payload) };
         headers.complete(block, seq, flags, payload_len, payload_sum);
-        let (sealed, kept) = payload.seal_behind(headers.len, Some(payload_sum))?;
-        self.push_segment(headers.iface, sealed);
+        let kept = egress.push_retained(payload, headers.len, payload_sum)?;
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += (headers.len + payload_len) as u64;
+        self.counters.tcp_tx_segments += 1;
         Ok(kept)
     }
 
@@ -220,17 +228,6 @@ impl Host for Stack {
 }
 
 impl Stack {
-    /// Queues a segment in one frame; there is room for it.
-    #[inline(always)]
-    fn push_segment(&mut self, iface: IfaceId, sealed: Sealed) {
-        let bytes = sealed.len() as u64;
-        let pushed = self.ifaces[usize::from(iface.0)].egress.push(sealed).is_ok();
-        debug_assert!(pushed, "room was checked");
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += bytes;
-        self.counters.tcp_tx_segments += 1;
-    }
-
     /// As [`send_bare`](Host::send_bare), where the way has to be found first: the segment waits for a neighbour that is being asked.
     #[cold]
     fn send_bare_uncached(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> bool {

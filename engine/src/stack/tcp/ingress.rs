@@ -31,6 +31,15 @@ const PLAIN: IpFields = IpFields { tos: 0, ttl: 64 };
 /// "Congestion experienced" (RFC 3168 section 5).
 const CE: u8 = 0b11;
 
+/// A segment that its connection [predicts](crate::proto::tcp::Connection::predicts).
+pub(in crate::stack) struct ExpectedSegment {
+    /// The connection's number.
+    connection: u32,
+    header: PlainHeader,
+    payload_len: usize,
+    payload_sum: Option<u16>,
+}
+
 impl Stack {
     /// A TCP segment begins at `at` behind its IP header's length.
     pub(in crate::stack) fn handle_tcp(&mut self, id: IfaceId, ip: &ipv4::Header, at: usize, mut packet: RxBuf) {
@@ -86,29 +95,16 @@ impl Stack {
         }
     }
 
-    /// A segment in plain headers, if its connection expects it.
-    ///
-    /// # Errors
-    /// Gives back any other as it was.
-    #[inline(never)]
-    pub(in crate::stack) fn handle_plain_tcp(
-        &mut self,
-        plain: &Plain,
-        policy: RxChecksum,
-        mut frame: RxBuf,
-    ) -> Result<(), RxBuf> {
-        let frame_bytes = frame.len() as u64;
-        let Some(segment) = frame.as_slice()[L4_AT..].get(..plain.l4_len) else { return Err(frame) };
-        let Some(header) = PlainHeader::parse(segment) else { return Err(frame) };
-        let payload = &segment[header.header_len..];
-        let payload_len = payload.len();
+    /// A segment in plain headers, if its connection expects it; nothing has happened if it does not.
+    #[inline(always)]
+    pub(in crate::stack) fn expect_tcp(&mut self, plain: &Plain<'_>, policy: RxChecksum) -> Option<ExpectedSegment> {
+        let header = PlainHeader::parse(plain.l4)?;
+        let payload = plain.l4.get(header.header_len..)?;
         let found = self.tcp.demux.find_connected_again(plain.addresses, plain.ports).map(Entry::unpack);
-        let Some(Entry::Connection(index)) = found else { return Err(frame) };
-        let rx_frames_left = self.tcp.rx_frames_left();
-        let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return Err(frame) };
-        let Some(connection) = slot.connection.as_deref_mut() else { return Err(frame) };
-        if !connection.predicts(&header, payload_len as u32, rx_frames_left) {
-            return Err(frame);
+        let Some(Entry::Connection(index)) = found else { return None };
+        let connection = self.tcp.slots.get(index as usize)?.connection.as_deref()?;
+        if !connection.predicts(&header, payload.len() as u32, self.tcp.rx_frames_left()) {
+            return None;
         }
         let payload_sum = if policy == RxChecksum::Trust {
             self.counters.checksums_not_verified += 1;
@@ -118,23 +114,29 @@ impl Stack {
             None
         } else {
             let payload_sum = if payload.is_empty() { 0 } else { checksum::sum(payload) };
-            let total = plain.pseudo_header_total() + u64::from(header.sum(segment)) + u64::from(payload_sum);
+            let total = plain.pseudo_header_total() + u64::from(header.sum(plain.l4)) + u64::from(payload_sum);
             if checksum::fold_fields(total) != 0xffff {
-                return Err(frame);
+                return None;
             }
             Some(payload_sum)
         };
-        self.counters.rx_frames += 1;
-        self.counters.rx_bytes += frame_bytes;
+        Some(ExpectedSegment { connection: index, header, payload_len: payload.len(), payload_sum })
+    }
+
+    /// Takes such a segment.
+    #[inline(always)]
+    pub(in crate::stack) fn take_tcp(&mut self, segment: &ExpectedSegment, frame: RxBuf) {
+        let &ExpectedSegment { connection: index, ref header, payload_len, payload_sum } = segment;
+        let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return };
+        let Some(connection) = slot.connection.as_deref_mut() else { return };
         self.counters.tcp_rx_segments += 1;
-        connection.handle_predicted_ack(&header, self.now, &mut self.counters, &mut self.tcp.spares);
+        connection.handle_predicted_ack(header, self.now, &mut self.counters, &mut self.tcp.spares);
         if payload_len > 0 {
-            frame.narrow(L4_AT + header.header_len, payload_len, payload_sum);
+            let payload = frame.narrowed(L4_AT + header.header_len, payload_len, payload_sum);
             self.tcp.rx_frames += 1;
-            connection.take_predicted(frame, self.now, &mut self.counters, &mut self.tcp.spares);
+            connection.take_predicted(payload, self.now, &mut self.counters, &mut self.tcp.spares);
         }
         slot.list(index, &mut self.events, &mut self.tcp.ready, &mut self.timers);
-        Ok(())
     }
 
     /// Strips the headers, which begin at `at`, and looks at the checksum as the interface's policy says.
