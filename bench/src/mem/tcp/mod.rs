@@ -15,11 +15,18 @@ use super::{BATCH, FLOW, Subject, Turn, introduce, work_of_a_batch};
 use crate::affinity;
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use framewire::wire::checksum;
 use peer::Peer;
-use std::time::{Duration, Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 /// Turns before the first that counts: enough for any slow start.
 const WARM_UP_TURNS: usize = 500;
+/// Batches of payloads that are summed and nothing else, and room for each payload.
+const CHECKSUM_BATCHES: usize = 4000;
+const FRAME_BYTES_MAX: usize = 2048;
 /// Turns in which nothing moves before a run is given up.
 const IDLE_TURNS_MAX: usize = 1000;
 
@@ -128,10 +135,28 @@ pub(crate) fn run(args: &MemTcpArgs) -> Result<()> {
     let TcpResult { segment_bytes, segments, ns_per_segment } = result;
     let gbit_per_second = segment_bytes as f64 * 8.0 / ns_per_segment;
     let (system, work) = (args.system.name(), args.work.name());
+    let checksum_ns = checksum_ns(segment_bytes);
     println!(
-        "{system} {work} of {segment_bytes} B: {ns_per_segment:.1} ns/segment, {gbit_per_second:.2} Gbit/s ({segments} segments)"
+        "{system} {work} of {segment_bytes} B: {ns_per_segment:.1} ns/segment, {gbit_per_second:.2} Gbit/s ({segments} segments); \
+         the engine's checksum of so much: {checksum_ns:.1} ns"
     );
     Ok(())
+}
+
+/// What summing a payload takes by itself, in the same batches: a segment's time with it, and without.
+fn checksum_ns(segment_bytes: usize) -> f64 {
+    let frames = vec![0x5a; BATCH * FRAME_BYTES_MAX];
+    let mut times_ns: Vec<f64> = (0..CHECKSUM_BATCHES)
+        .map(|_| {
+            let begun = Instant::now();
+            for frame in frames.chunks(FRAME_BYTES_MAX) {
+                black_box(checksum::sum(black_box(&frame[..segment_bytes.min(FRAME_BYTES_MAX)])));
+            }
+            begun.elapsed().as_nanos() as f64 / BATCH as f64
+        })
+        .collect();
+    times_ns.sort_by(f64::total_cmp);
+    times_ns[times_ns.len() / 2]
 }
 
 fn measure(args: &MemTcpArgs) -> Result<TcpResult> {
@@ -324,7 +349,7 @@ fn send(stack: &mut dyn Scripted, peer: &mut Peer) -> Result<(Batch, Batch)> {
 /// As [`work_of_a_batch`], for callgrind to tell them apart; were they the same, the compiler would make one of them.
 #[inline(never)]
 fn work_of_acks(stack: &mut dyn Scripted) {
-    std::hint::black_box(1);
+    black_box(1);
     stack.work();
 }
 
