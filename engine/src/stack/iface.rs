@@ -11,6 +11,9 @@ use std::net::Ipv4Addr;
 /// How often an address is announced when it comes up (RFC 5227 section 1.1, `ANNOUNCE_NUM`).
 pub(super) const ANNOUNCEMENTS: u8 = 2;
 
+/// Pairs of addresses that are remembered: so many peers that take turns stay fast. Two in one place cost a look at the rules, no more.
+const TAKEN_ADDRESSES: usize = 64;
+
 /// What to do about the checksums of received UDP and TCP packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RxChecksum {
@@ -97,8 +100,9 @@ pub struct Interface {
     pub(super) egress: TxQueue,
     pub(super) neighbours: Neighbours<Parked>,
     pub(super) announcements_left: u8,
-    /// Source and destination address (in the upper and the lower half) of the last plain packet that it took; none since something here has changed.
-    pub(super) last_addresses: Option<u64>,
+    /// Source and destination addresses (in the upper and the lower halves) of plain packets that it took since something here has changed, each pair in its place of
+    /// a direct-mapped cache; 0: none.
+    pub(super) taken_addresses: Box<[u64; TAKEN_ADDRESSES]>,
     /// When it last defended an address (RFC 5227 section 2.4).
     pub(super) defended_at: Option<crate::time::Instant>,
 }
@@ -118,9 +122,20 @@ impl Interface {
             egress: TxQueue::with_limit(config.egress_limit),
             neighbours: Neighbours::new(neighbours, hash_seeds),
             announcements_left: 0,
-            last_addresses: None,
+            taken_addresses: Box::new([0; TAKEN_ADDRESSES]),
             defended_at: None,
         }
+    }
+
+    /// The place for a pair of addresses, by the source's.
+    #[inline(always)]
+    pub(super) fn taken(&mut self, addresses: u64) -> &mut u64 {
+        &mut self.taken_addresses[(addresses >> 32) as usize % TAKEN_ADDRESSES]
+    }
+
+    /// Which packets it takes may change.
+    pub(super) fn forget_taken(&mut self) {
+        self.taken_addresses.fill(0);
     }
 
     /// It has this address.

@@ -243,7 +243,7 @@ impl Stack {
             Err(full) => return Err(full),
         }
         let iface = &mut self.ifaces[usize::from(id.0)];
-        iface.last_addresses = None;
+        iface.forget_taken();
         if !iface.addresses.contains(&net) {
             iface.addresses.push(net);
         }
@@ -256,7 +256,7 @@ impl Stack {
     pub fn remove_address(&mut self, id: IfaceId, addr: Ipv4Addr) -> bool {
         let Some(iface) = self.ifaces.get_mut(usize::from(id.0)) else { return false };
         let Some(at) = iface.addresses.iter().position(|net| net.addr() == addr) else { return false };
-        iface.last_addresses = None;
+        iface.forget_taken();
         let net = iface.addresses.remove(at);
         if !iface
             .addresses
@@ -318,7 +318,7 @@ impl Stack {
     pub fn interface_mut(&mut self, id: IfaceId) -> Option<&mut Interface> {
         let iface = self.ifaces.get_mut(usize::from(id.0))?;
         // What it takes may change, and what is remembered of ways through it.
-        iface.last_addresses = None;
+        iface.forget_taken();
         self.dest.clear();
         Some(iface)
     }

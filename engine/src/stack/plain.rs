@@ -25,7 +25,7 @@ impl Interface {
     /// It takes plain packets with these source and destination addresses, in the upper and the lower half. Packets come in trains, so a yes is remembered.
     #[inline(always)]
     fn takes(&mut self, addresses: u64) -> bool {
-        self.last_addresses == Some(addresses) || self.takes_now(addresses)
+        addresses != 0 && *self.taken(addresses) == addresses || self.takes_now(addresses)
     }
 
     fn takes_now(&mut self, addresses: u64) -> bool {
@@ -38,7 +38,7 @@ impl Interface {
             && !self.has_address(src)
             && !self.is_broadcast(src);
         if takes {
-            self.last_addresses = Some(addresses);
+            *self.taken(addresses) = addresses;
         }
         takes
     }
