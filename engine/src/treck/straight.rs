@@ -6,7 +6,7 @@ use super::{
     messages::Kind,
     numbers as n,
     sockets::Socket,
-    stream::Phase,
+    stream::{Phase, Stream},
 };
 use std::{ffi::c_int, net::SocketAddrV4};
 
@@ -51,14 +51,12 @@ pub(super) fn send(
             iface
         }
         Socket { datagram: None, stream: Some(stream), .. } if to.is_none() => {
-            let Phase::Open(tcp) = stream.phase else { return None };
-            if stream.shut_wr || !stack.tcp_takes(tcp, len) {
+            let Stream { phase: Phase::Open(tcp), shut_wr: false, .. } = **stream else { return None };
+            message.held().as_mut()?.truncate(len);
+            if stack.tcp_send_usual(tcp, message.held()).is_none() {
+                let _ = message.held().as_mut()?.set_len(full_len);
                 return None;
             }
-            let mut buf = message.held().take()?;
-            buf.truncate(len);
-            // It is taken.
-            let _ = stack.tcp_send(tcp, buf);
             stream.note_sent(len);
             None
         }
@@ -70,17 +68,18 @@ pub(super) fn send(
         let waits = !face.is_nested() && !socket.non_blocking && flags == 0;
         let patience = if waits { socket.tx_patience(flags) } else { Patience::None };
         drop((messages, sockets));
-        match sent_on {
-            Some(iface) if !waits => {
-                if face.sends_at_once(patience) && !face.feed(stack, iface, stack.now()) {
-                    let now = stack.now();
-                    drop(whole);
-                    face.hand_over(now);
-                }
+        if waits {
+            drop(whole);
+            face.after_send(patience);
+        } else if face.sends_at_once(Patience::None) {
+            if sent_on.is_none() {
+                stack.set_now(face.now());
+                stack.flush();
             }
-            _ => {
+            let now = stack.now();
+            if !face.feed(stack, sent_on, now) {
                 drop(whole);
-                face.after_send(patience);
+                face.hand_over(now);
             }
         }
     }

@@ -21,7 +21,10 @@ use crate::{
     time::{Duration, Instant},
 };
 use smallvec::SmallVec;
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    os::fd::{AsRawFd, RawFd},
+    rc::Rc,
+};
 
 /// Packets taken from a port at once.
 const RX_BURST: usize = 64;
@@ -171,17 +174,10 @@ impl Face {
         self.hand_over_share(now, Share::All, None)
     }
 
-    /// Hands what is queued for an interface to its driver, if that is as usual: one queue, and a driver of the application's that is not just running. False: nothing was done.
+    /// Hands what is queued for interface `id`, or for the only one, to its driver, if that is as usual: one queue, and a driver of the application's that is not just running. False: nothing was done.
     #[inline(always)]
-    pub(super) fn feed(&self, stack: &mut Stack, id: IfaceId, now: Instant) -> bool {
-        let mut at = 0;
-        let interface = loop {
-            let Some(interface) = self.interface(at) else { return false };
-            if interface.id.get() == Some(id) {
-                break interface;
-            }
-            at += 1;
-        };
+    pub(super) fn feed(&self, stack: &mut Stack, id: Option<IfaceId>, now: Instant) -> bool {
+        let Some((interface, id)) = self.open_interface(id) else { return false };
         let Ok(queues) = interface.queues.try_borrow() else { return false };
         let [queue] = &**queues else { return false };
         let fed = queue.feed(now, &interface, stack.egress(id));
@@ -189,6 +185,18 @@ impl Face {
             stack.egress_drained(id);
         }
         fed
+    }
+
+    /// The open interface with that number, or the only interface.
+    #[inline(always)]
+    fn open_interface(&self, id: Option<IfaceId>) -> Option<(Rc<Interface>, IfaceId)> {
+        let interfaces = self.interfaces.try_borrow().ok()?;
+        let interface = match (id, &**interfaces) {
+            (Some(_), all) => all.iter().find(|interface| interface.id.get() == id)?,
+            (None, [only]) => only,
+            (None, _) => return None,
+        };
+        Some((Rc::clone(interface), interface.id.get()?))
     }
 
     fn hand_over_share(&self, now: Instant, share: Share, mut errands: Option<&mut Errands>) -> bool {

@@ -265,8 +265,14 @@ impl Connection {
         if !self.takes(buf.total_len(), scarce) {
             return Err(buf);
         }
-        self.send.enqueue(buf, false, spares);
+        self.enqueue(buf, spares);
         Ok(())
+    }
+
+    /// Takes a buffer that it [takes](Self::takes).
+    #[inline]
+    pub(crate) fn enqueue(&mut self, buf: TxBuf, spares: &mut Spares) {
+        self.send.enqueue(buf, false, spares);
     }
 
     /// A buffer of `len` bytes would be taken.

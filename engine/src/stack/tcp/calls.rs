@@ -46,12 +46,21 @@ impl Stack {
         self.with_handle(handle, |connection, _| Err(connection.refuse(buf)))
     }
 
-    /// The connection is open, and [`tcp_send`](Self::tcp_send) would take `len` bytes.
+    /// As [`tcp_send`](Self::tcp_send), where the connection is open and takes what is held; otherwise `None`, and nothing happens.
     #[inline]
-    pub(crate) fn tcp_takes(&self, handle: TcpHandle, len: usize) -> bool {
-        self.tcp
-            .get(handle)
-            .is_some_and(|connection| connection.state().can_send() && connection.takes(len, self.pool.is_scarce()))
+    pub(crate) fn tcp_send_usual(&mut self, handle: TcpHandle, held: &mut Option<TxBuf>) -> Option<()> {
+        let len = held.as_ref()?.total_len();
+        let slot = self.tcp.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
+        let connection = slot.connection.as_deref_mut()?;
+        if !connection.state().can_send() || !connection.takes(len, self.pool.is_scarce()) {
+            return None;
+        }
+        connection.enqueue(held.take()?, &mut self.tcp.spares);
+        if connection.listed & listed::READY == 0 {
+            connection.listed |= listed::READY;
+            self.tcp.ready.push_back(handle.index);
+        }
+        Some(())
     }
 
     /// Sends part of bytes that other connections may send too.
