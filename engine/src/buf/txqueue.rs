@@ -72,6 +72,21 @@ impl TxQueue {
         Ok(())
     }
 
+    /// As [`push_buf`](Self::push_buf), of a packet that was just written where it lies: it is read field by field, not moved as a whole, for which the processor would have to wait for what is still to be stored. False, and it is
+    /// left there: as [`push_buf`](Self::push_buf) gives it back, or there is none.
+    #[inline(always)]
+    pub(crate) fn push_held(&mut self, held: &mut Option<TxBuf>) -> bool {
+        let Some(buf) = held else { return false };
+        if !self.admits_buf(buf) {
+            return false;
+        }
+        let piece = buf.0.queue(0);
+        self.append(piece);
+        // The queue answers for its frame now.
+        drop(held.take().map(|buf| buf.0.into_raw()));
+        true
+    }
+
     /// As [`push_buf`](Self::push_buf), of a packet whose payload is kept for a retransmission: what lies behind the first `header_bytes` bytes, of which
     /// `payload_sum` is the [sum](TxBuf::payload_sum).
     ///

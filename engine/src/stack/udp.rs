@@ -390,7 +390,7 @@ impl Stack {
         headers.prepend(buf, payload_sum, socket.local.port(), to.port()).ok()?;
         let bytes = buf.len() as u64;
         // There is room.
-        let pushed = held.take().is_some_and(|buf| egress.push_buf(buf).is_ok());
+        let pushed = egress.push_held(held);
         debug_assert!(pushed, "one frame, and not empty");
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += bytes;
