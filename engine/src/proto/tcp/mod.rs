@@ -18,6 +18,7 @@ pub mod congestion;
 mod connection;
 pub mod cookie;
 mod half_open;
+mod header;
 mod host;
 mod input;
 pub mod isn;

@@ -3,7 +3,8 @@
 use super::{
     super::deque::push_with,
     connection::{Connection, Probe},
-    host::{Host, IpFields, Stretch},
+    header::Told,
+    host::{Host, Stretch},
     sender::{Bytes, Marks, Payload, Pending, Phase, Segment},
     types::{NEVER, TcpState},
 };
@@ -18,9 +19,6 @@ use crate::{
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-/// IP's codepoint for "may be marked instead of dropped" (RFC 3168 section 5).
-const ECT_0: u8 = 0b10;
-const ECN_BITS: u8 = 0b11;
 /// Payload pieces of one segment: more are not joined.
 const PIECES_MAX: usize = 16;
 /// Segments that leave together under pacing.
@@ -349,7 +347,7 @@ impl Connection {
                 }
             }
         } else if len == 0 {
-            let (ip, repr) = (self.ip(false), self.repr(seq, bits, host));
+            let (ip, repr) = (self.ip(false), self.bare_repr(seq, bits, host));
             if !host.send_bare(&self.ends, ip, &repr) {
                 return Sent::Blocked;
             }
@@ -389,7 +387,7 @@ impl Connection {
                 _ => TcpState::FinWait1,
             };
         }
-        self.acknowledged();
+        self.acknowledged(if len == 0 { Told::All } else { Told::Number });
         Sent::Yes
     }
 
@@ -523,7 +521,7 @@ impl Connection {
         if at == 0 {
             self.send.timer_after_resending(now);
         }
-        self.acknowledged();
+        self.acknowledged(Told::Number);
         Sent::Yes
     }
 
@@ -591,7 +589,7 @@ impl Connection {
     /// A segment without data before what the peer expects: it must answer (RFC 9293 section 3.8.4). So no byte of a frame is cut off for a probe.
     fn send_old(&mut self, host: &mut impl Host) -> bool {
         let seq = SeqNum(self.send.una.0.wrapping_sub(1));
-        let repr = self.repr(seq, flags::ACK, host);
+        let repr = self.bare_repr(seq, flags::ACK, host);
         host.send_bare(&self.ends, self.ip(false), &repr)
     }
 
@@ -602,66 +600,15 @@ impl Connection {
             self.ack_now = true;
         }
         while self.ack_now || self.dup_acks_owed > 0 {
-            let repr = self.repr(self.send.nxt, flags::ACK, host);
+            let repr = self.bare_repr(self.send.nxt, flags::ACK, host);
             if !host.send_bare(&self.ends, self.ip(false), &repr) {
                 return Progress::Blocked;
             }
             let owed = self.dup_acks_owed.saturating_sub(1);
-            self.acknowledged();
+            self.acknowledged(Told::All);
             self.dup_acks_owed = owed;
         }
         Progress::Done
-    }
-
-    /// A segment with our acknowledgment has gone.
-    #[inline]
-    fn acknowledged(&mut self) {
-        self.ack_now = false;
-        self.ack_segments = 0;
-        self.ack_at = NEVER;
-        self.dup_acks_owed = 0;
-        self.last_ack_sent = self.receive.nxt;
-    }
-
-    fn ip(&self, data: bool) -> IpFields {
-        let ecn = if self.ecn && data { ECT_0 } else { 0 };
-        IpFields { tos: self.options.tos & !ECN_BITS | ecn, ttl: self.options.ttl }
-    }
-
-    /// The header of a segment as of now.
-    #[inline]
-    fn repr(&mut self, seq: SeqNum, mut bits: u8, host: &mut impl Host) -> Repr {
-        let timestamps =
-            self.timestamps.then(|| Timestamps { value: self.timestamp(host.now()), echo: self.ts_recent });
-        let sack = if self.send.sack && (self.receive.has_holes() || self.receive.owes_dsack()) {
-            self.receive.sack_blocks(if timestamps.is_some() { 3 } else { 4 })
-        } else {
-            SackBlocks::EMPTY
-        };
-        if self.ecn_echo {
-            bits |= flags::ECE;
-        }
-        let mut urgent = 0;
-        if let Some(end) = self.send.urgent_end {
-            let pointer = end.diff(seq) - i32::from(self.options.standard_urgent_pointer);
-            if end.gt(self.send.una) && pointer >= 0 && bits & flags::RST == 0 {
-                bits |= flags::URG;
-                urgent = pointer.min(i32::from(u16::MAX)) as u16;
-            } else if end.le(self.send.una) {
-                self.send.urgent_end = None;
-            }
-        }
-        let window = self.receive.advertise(&self.options, host);
-        Repr {
-            src_port: self.ends.local.port(),
-            dst_port: self.ends.remote.port(),
-            seq,
-            ack: self.receive.nxt,
-            flags: bits,
-            window,
-            urgent,
-            options: Options { timestamps, sack, ..Options::default() },
-        }
     }
 
     /// The application has taken something: the peer hears of a window that was closed or nearly so.

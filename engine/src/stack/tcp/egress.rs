@@ -198,7 +198,10 @@ impl Host for Stack {
         if copied {
             let _pushed = egress.push(head);
         } else {
-            head.set_more();
+            // A FIN whose data is acknowledged has none.
+            if pieces > 0 {
+                head.set_more();
+            }
             let room = egress.len();
             let mut pushed = egress.push(head).is_ok();
             let mut left = pieces;
