@@ -257,8 +257,7 @@ fn a_closed_window_is_probed_until_it_opens() {
     // From 200 ms on, each after twice as long: 6 within 20 s. More than 30 would be a flood.
     let sent = report.counter("tcp_window_probes").expect("counter");
     assert!((4..=30).contains(&sent), "{sent} probes into two closed windows for {:?}", closed_for());
-    // The kernel's are bare acknowledgments of one byte before the window: refused, and answered. So is what it sent again though it had arrived, some hundred segments on a
-    // busy machine; a flood would be a hundred thousand.
+    // The kernel's are bare acknowledgments of one byte before the window: refused, and answered.
     let received = report.counter("drop_tcp_out_of_window").expect("counter");
-    assert!((3..=2_000).contains(&received), "{received} probes of the kernel's");
+    assert!((3..=60).contains(&received), "{received} probes of the kernel's");
 }
