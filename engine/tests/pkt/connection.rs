@@ -75,7 +75,8 @@ impl Connection {
 
     /// The packet that the peer sends.
     pub(crate) fn segment(&mut self, packet: &Packet, now: Instant) -> Segment {
-        let Packet { flags, seq, len, ack, window, urgent, options, ecn, in_burst: _, bad_checksum: _ } = packet;
+        let Packet { flags, seq, len, ack, window, urgent, options, ecn, in_burst: _, more: _, bad_checksum: _ } =
+            packet;
         let is_syn = flags & SYN != 0;
         let window = match window {
             Some(Condition::Is(window)) => *window as u32,
@@ -161,7 +162,7 @@ impl Connection {
 
     /// In what a packet of ours differs from what the script expects.
     pub(crate) fn difference(&self, want: &Packet, got: &Segment) -> Option<String> {
-        let Packet { flags, seq, len, ack, window, urgent, options, ecn, in_burst: _, bad_checksum: _ } = want;
+        let Packet { flags, seq, len, ack, window, urgent, options, ecn, in_burst: _, more: _, bad_checksum: _ } = want;
         let mut wrong = String::new();
         let mut check = |name: &str, holds: bool| {
             if !holds {

@@ -67,6 +67,8 @@ struct Runner {
     settings: Settings,
     /// What we sent and the script has not asked for yet.
     sent: VecDeque<(Instant, Segment)>,
+    /// What has come and was not handed over yet.
+    arrived: Vec<RxBuf>,
     nic_holds: bool,
     /// Address, and what its bytes said when they were posted.
     in_nic: Vec<(u64, Vec<u8>)>,
@@ -139,6 +141,7 @@ impl Runner {
             current: 0,
             settings,
             sent: VecDeque::new(),
+            arrived: vec![],
             nic_holds: false,
             in_nic: vec![],
             counters_before: Counters::default(),
@@ -255,14 +258,19 @@ impl Runner {
 
     // ---- packets
 
-    fn inject(&mut self, frame: &[u8]) -> Result<(), String> {
+    fn inject(&mut self, frame: &[u8], more: bool) -> Result<(), String> {
         let pool = self.stack.pool().clone();
         let mut pieces = frame.chunks(pool.frame_payload_bytes()).map(|piece| pool.rx_from_bytes(piece));
         let mut packet = pieces.next().flatten().ok_or("no frame to receive into")?;
         for piece in pieces {
             packet.append(piece.ok_or("no frame to receive into")?).map_err(|_| "pieces do not join")?;
         }
-        self.turn(vec![packet])
+        self.arrived.push(packet);
+        if more {
+            return Ok(());
+        }
+        let arrived = std::mem::take(&mut self.arrived);
+        self.turn(arrived)
     }
 
     fn receive(&mut self, packet: &Packet) -> Result<(), String> {
@@ -274,7 +282,7 @@ impl Runner {
         let segment = connection.segment(packet, now);
         let text = connection.describe(&segment, false);
         self.note(&format!("< {text}"));
-        self.inject(&segment.frame(!packet.bad_checksum))
+        self.inject(&segment.frame(!packet.bad_checksum), packet.more)
     }
 
     fn receive_icmp(&mut self, icmp: &Icmp) -> Result<(), String> {
@@ -290,7 +298,7 @@ impl Runner {
             tcp_len: 20 + icmp.len as usize,
         };
         self.note(&format!("< {error:?}"));
-        self.inject(&error.frame())
+        self.inject(&error.frame(), false)
     }
 
     fn expect(&mut self, when: When, packet: &Packet) -> Result<(), String> {

@@ -62,6 +62,8 @@ pub(crate) struct Packet {
     pub(crate) ecn: Option<u8>,
     /// From the peer only: it comes in one burst with the one before, whatever we answer to that.
     pub(crate) in_burst: bool,
+    /// From the peer only: it waits for the next one, and both come in one batch.
+    pub(crate) more: bool,
     /// From the peer only: the checksum is wrong.
     pub(crate) bad_checksum: bool,
 }
@@ -398,7 +400,8 @@ fn parse_packets(text: &str) -> Result<Vec<Packet>, String> {
                 "ect0" => packet.ecn = Some(2),
                 "ce" => packet.ecn = Some(3),
                 "bad" => packet.bad_checksum = true,
-                _ => return Err(format!("[{mark}]: one of noecn, ect0, ect1, ce, bad")),
+                "more" => packet.more = true,
+                _ => return Err(format!("[{mark}]: one of noecn, ect0, ect1, ce, bad, more")),
             }
         } else {
             break;

@@ -37,8 +37,23 @@ impl Connection {
     }
 
     #[inline]
-    fn has_blocks_to_tell(&self) -> bool {
+    pub(super) fn has_blocks_to_tell(&self) -> bool {
         self.send.sack && (self.receive.has_holes() || self.receive.owes_dsack())
+    }
+
+    /// How many SACK blocks fit into one header (RFC 2018 section 3).
+    fn blocks_max(&self) -> usize {
+        if self.timestamps { 3 } else { 4 }
+    }
+
+    /// Tells the peer what came out of order once that fills a header, before the next segment is handled. Of a batch whose segments lie in more
+    /// blocks, one acknowledgment at its end could not tell, and the peer would take what it does not hear of for lost.
+    #[inline]
+    pub fn poll_blocks(&mut self, host: &mut impl Host) {
+        if self.receive.blocks_untold() >= self.blocks_max() && self.send.sack && self.closed.is_none() {
+            // What cannot be sent now is sent at the end of the turn.
+            self.send_acks(host);
+        }
     }
 
     pub(super) fn ip(&self, data: bool) -> IpFields {
@@ -51,7 +66,7 @@ impl Connection {
     pub(super) fn bare_repr(&mut self, seq: SeqNum, bits: u8, host: &mut impl Host) -> Repr {
         let mut repr = self.repr(seq, bits, host);
         if self.has_blocks_to_tell() {
-            repr.options.sack = self.receive.sack_blocks(if self.timestamps { 3 } else { 4 });
+            repr.options.sack = self.receive.sack_blocks(self.blocks_max());
         }
         repr
     }

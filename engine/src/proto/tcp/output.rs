@@ -147,6 +147,11 @@ impl Connection {
 
     #[inline]
     fn send_synchronized(&mut self, host: &mut impl Host, budget: usize) -> Progress {
+        // Data has no SACK blocks, but the acknowledgment number: before it, or the peer hears that what it sent again has come and not what came
+        // after the hole, and takes that for lost (RFC 8985 section 6.2).
+        if self.ack_now && self.has_blocks_to_tell() && self.send_acks(host) == Progress::Blocked {
+            return Progress::Blocked;
+        }
         let progress = if self.state == TcpState::TimeWait { Progress::Done } else { self.send_data(host, budget) };
         // Acknowledgments go even while data waits: the peer must not.
         match self.send_acks(host) {
@@ -595,7 +600,7 @@ impl Connection {
 
     /// Acknowledgments that no data has carried.
     #[inline]
-    fn send_acks(&mut self, host: &mut impl Host) -> Progress {
+    pub(super) fn send_acks(&mut self, host: &mut impl Host) -> Progress {
         if std::mem::take(&mut self.window_due) && self.receive.worth_telling(&self.options, host) {
             self.ack_now = true;
         }

@@ -74,6 +74,8 @@ pub(super) struct Receiver {
     runs: SmallVec<[(SeqNum, SeqNum); 2]>,
     /// Where the runs begin that changed last.
     recent: [SeqNum; RECENT],
+    /// How many of these have changed since the peer was told.
+    untold: u8,
     /// A duplicate to report (RFC 2883).
     dsack: Option<(SeqNum, SeqNum)>,
     /// Where the peer's FIN is.
@@ -106,6 +108,7 @@ impl Receiver {
             frames: 0,
             runs: SmallVec::new(),
             recent: [irs; RECENT],
+            untold: 0,
             dsack: None,
             fin: None,
             finished: false,
@@ -371,6 +374,9 @@ impl Receiver {
             (start, end)
         };
         let old = self.recent.iter().position(|&start| run.0 == start).unwrap_or(RECENT - 1);
+        if old >= usize::from(self.untold) {
+            self.untold += 1;
+        }
         self.recent[..=old].rotate_right(1);
         self.recent[0] = run.0;
         true
@@ -399,6 +405,7 @@ impl Receiver {
             blocks.push(start, end);
             left = left.saturating_sub(1);
         }
+        self.untold = 0;
         if self.runs.is_empty() {
             return blocks;
         }
@@ -420,6 +427,11 @@ impl Receiver {
             left -= 1;
         }
         blocks
+    }
+
+    /// How many blocks the next report begins with that the peer has not been told of.
+    pub(super) fn blocks_untold(&self) -> usize {
+        usize::from(self.untold) + usize::from(self.dsack.is_some())
     }
 
     /// A duplicate waits to be reported.

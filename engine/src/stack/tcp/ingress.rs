@@ -79,6 +79,7 @@ impl Stack {
                     if !segment.options.sack.is_empty() {
                         connection.poll_repair(stack, SEGMENTS_PER_TURN);
                     }
+                    connection.poll_blocks(stack);
                     reaction
                 });
                 if reaction == Some(Reaction::Reset) {

@@ -39,14 +39,15 @@ fn packets() {
         options: Some(OptionList { timestamps, ..OptionList::default() }),
         ecn: None,
         bad_checksum: false,
+        more: false,
         in_burst: false,
     };
     assert_eq!(packet, want);
     let Step::Out(packet) = one("+0 > [ect0] R -1:-1(0) win <=9").step else { panic!() };
     assert_eq!((packet.flags, packet.seq, packet.ecn), (RST, u32::MAX, Some(2)));
     assert_eq!((packet.window, packet.options), (Some(Condition::AtMost(9)), None));
-    let Step::In(packet) = one("+0 < [ce] [bad] . 1:1(0) ack 1").step else { panic!() };
-    assert_eq!((packet.ecn, packet.bad_checksum), (Some(3), true));
+    let Step::In(packet) = one("+0 < [ce] [bad] [more] . 1:1(0) ack 1").step else { panic!() };
+    assert_eq!((packet.ecn, packet.bad_checksum, packet.more), (Some(3), true, true));
     let Step::Out(packet) = one("+0 > - 1:2(1) <sack 1:5 9:12>").step else { panic!() };
     assert_eq!((packet.flags, packet.options.unwrap().sack), (0, vec![(1, 5), (9, 12)]));
 }
