@@ -106,9 +106,12 @@ impl Rounds {
         })
     }
 
-    /// Median of the ratios, and its interval.
+    /// Median of the ratios, and its interval. `None` where a round has none, as one of the two did nothing in it.
     pub(crate) fn ratio(&self, of: &str, base: &str) -> Option<(f64, Interval)> {
         let ratios = self.ratios(of, base)?;
+        if !ratios.iter().all(|ratio| ratio.is_finite()) {
+            return None;
+        }
         Some((Summary::of(&ratios)?.median, Interval::of_median(&ratios)?))
     }
 
@@ -203,6 +206,17 @@ mod tests {
         assert_eq!(faster.ratio["other"], 3.0);
         let shorter = rounds(Better::Lower, &[10.0, 10.0, 20.0], &[20.0, 30.0, 20.0]).entry();
         assert_eq!(shorter.ratio["other"], 2.0);
+    }
+
+    /// JSON has no infinite numbers: the file could not be read again.
+    #[test]
+    fn a_round_in_which_nothing_was_done_has_no_ratio() {
+        let silent = rounds(Better::Higher, &[20.0, 30.0, 40.0], &[10.0, 0.0, 10.0]).entry();
+        assert!(silent.ratio.is_empty() && silent.ratio_interval.is_empty(), "{silent:?}");
+        let both = rounds(Better::Higher, &[0.0], &[0.0]).entry();
+        assert!(both.ratio.is_empty(), "{both:?}");
+        let text = serde_json::to_string(&silent).unwrap();
+        assert_eq!(serde_json::from_str::<Entry>(&text).unwrap().systems["other"].min, 0.0);
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Stack {
     }
 
     /// Writes those headers to `out`, which is as long as they are.
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "one call writes all headers of a segment")]
     fn put_headers(
         &self,
