@@ -14,7 +14,7 @@ use framewire::{
     stack::{IfaceConfig, Stack, StackConfig},
     telemetry::Counters,
     time::{Duration, Instant},
-    wire::MacAddr,
+    wire::{MacAddr, ethernet},
 };
 use std::{cmp::Reverse, collections::BinaryHeap, net::Ipv4Addr};
 
@@ -67,6 +67,8 @@ pub(crate) struct Host {
     config: HostConfig,
     received: Vec<RxBuf>,
     in_nic: usize,
+    /// The largest MTU since something began to wait for the NIC.
+    mtu_max: usize,
     random: Random,
     /// Its program has more to do, or packets or completions came.
     turn_at: Option<Instant>,
@@ -83,6 +85,17 @@ impl Host {
         let every_ns = self.config.poll_every.as_nanos() as u64;
         let at = if every_ns == 0 { now } else { Instant::from_nanos(now.as_nanos().next_multiple_of(every_ns)) };
         self.turn_at = Some(self.turn_at.map_or(at, |turn_at| turn_at.min(at)));
+    }
+
+    /// Whether the NIC may be given a packet of so many bytes: one of an MTU that was since lowered may still have waited.
+    fn takes(&mut self, ip_bytes: usize) -> bool {
+        let mtu = self.stack.interfaces()[usize::from(IFACE.0)].mtu;
+        self.mtu_max = self.mtu_max.max(mtu);
+        let takes = ip_bytes <= self.mtu_max;
+        if self.stack.egress(IFACE).is_empty() {
+            self.mtu_max = mtu;
+        }
+        takes
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -194,6 +207,7 @@ impl Network {
             addr,
             mac,
             app: Box::new(Idle),
+            mtu_max: config.mtu,
             config,
             received: vec![],
             in_nic: 0,
@@ -313,6 +327,8 @@ impl Network {
             host.in_nic += 1;
             self.push(completes, What::Completes { host: number, addr, said });
             if !more {
+                let ip_bytes = frame.len() - ethernet::HEADER_BYTES;
+                assert!(self.hosts[number].takes(ip_bytes), "a packet of {ip_bytes} bytes: {}", describe(&frame));
                 self.send(number, &mut frame);
                 frame.clear();
             }

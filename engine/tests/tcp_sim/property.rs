@@ -264,6 +264,7 @@ impl World {
             }
             Action::Wait { us } => self.network.run_for(Duration::from_micros(us)),
             Action::Mtu { side, mtu } => {
+                self.network.transmit(side);
                 assert!(self.network.hosts[side].stack.set_mtu(IFACE, mtu));
                 self.network.transmit(side);
             }

@@ -304,9 +304,10 @@ impl Stack {
 
     /// Makes a connection of a half-open one and queues it for `accept`.
     fn establish(&mut self, handle: ListenerHandle, half: &HalfOpen, segment: &Incoming) -> Option<u32> {
+        let path_mtu = self.tcp_path_mtu(*half.ends.remote.ip());
         let listener = self.tcp.listener(handle)?;
         let (options, tag) = (Rc::clone(&listener.options), listener.tag);
-        let mut connection = Box::new(half.establish(segment, options, self));
+        let mut connection = Box::new(half.establish(segment, path_mtu, options, self));
         connection.tag = tag;
         let index = self.insert_connection(connection);
         let ends = half.ends;
