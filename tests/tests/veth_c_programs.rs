@@ -5,12 +5,12 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
     time::Duration,
 };
 
 use framewire_tests::rig::{
-    ENGINE_INTERFACE, ENGINE_V4, Process, StreamExt, TempDir, Topology, UdpClient, pattern, require_root,
+    ENGINE_INTERFACE, ENGINE_V4, Process, StreamExt, TempDir, Topology, UdpClient, build_c, pattern, require_root,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ impl Program {
         let folder = TempDir::create().expect("folder");
         let files = folder.path().join("files");
         fs::create_dir_all(&files).expect("folder");
-        let program = build(name, folder.path());
+        let program = build_c(&format!("examples/c/{name}.c"), folder.path()).expect(name);
         let mut command = topology.engine.command(program);
         command.args([ENGINE_INTERFACE, &ENGINE_V4.to_string(), MASK]);
         for arg in args {
@@ -64,30 +64,6 @@ impl Program {
         assert!(status.success(), "{status}: {}", self.process.output());
         self.process.output()
     }
-}
-
-fn build(name: &str, folder: &Path) -> PathBuf {
-    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine");
-    // Cargo puts the libraries of this test's build beside its executable.
-    let own = std::env::current_exe().expect("this test");
-    let libraries = own.parent().expect("its folder");
-    assert!(libraries.join("libframewire.so").exists(), "no libframewire.so in {}", libraries.display());
-    let program = folder.join(name);
-    let output = Command::new("gcc")
-        .args(["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-fsanitize=address,undefined"])
-        .arg("-I")
-        .arg(engine.join("include"))
-        .arg(engine.join("examples/c").join(name).with_extension("c"))
-        .arg("-o")
-        .arg(&program)
-        .arg("-L")
-        .arg(libraries)
-        .arg("-lframewire")
-        .arg(format!("-Wl,-rpath,{}", libraries.display()))
-        .output()
-        .expect("gcc");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    program
 }
 
 /// Runs a client in the peer's namespace, in `folder`.

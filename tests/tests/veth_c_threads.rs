@@ -3,14 +3,12 @@
 use std::{
     io::{Read, Write},
     net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::Command,
     thread,
     time::Duration,
 };
 
 use framewire_tests::rig::{
-    ENGINE_INTERFACE, ENGINE_V4, Process, StreamLoad, TempDir, Topology, UdpClient, pattern, require_root,
+    ENGINE_INTERFACE, ENGINE_V4, Process, StreamLoad, TempDir, Topology, UdpClient, build_c, pattern, require_root,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,34 +20,10 @@ const ROUNDS: usize = 100;
 const STREAMS: usize = TCP_PORTS.len();
 const BLOCK_BYTES: usize = 20_000;
 
-/// Builds `engine/tests/c/threaded_echo.c`, watched by the address sanitizer.
-fn build(folder: &Path) -> PathBuf {
-    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine");
-    // Cargo puts the libraries of this test's build beside its executable.
-    let own = std::env::current_exe().expect("this test");
-    let libraries = own.parent().expect("its folder");
-    assert!(libraries.join("libframewire.so").exists(), "no libframewire.so in {}", libraries.display());
-    let program = folder.join("threaded_echo");
-    let output = Command::new("gcc")
-        .args(["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-fsanitize=address,undefined"])
-        .arg("-I")
-        .arg(engine.join("include"))
-        .arg(engine.join("tests/c/threaded_echo.c"))
-        .arg("-o")
-        .arg(&program)
-        .arg("-L")
-        .arg(libraries)
-        .args(["-lframewire", "-lpthread"])
-        .arg(format!("-Wl,-rpath,{}", libraries.display()))
-        .output()
-        .expect("gcc");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    program
-}
-
 /// The program, with `workers`, on these interfaces.
 fn start(topology: &Topology, folder: &TempDir, workers: usize, interfaces: &[(&str, Ipv4Addr)]) -> Process {
-    let mut command = topology.engine.command(build(folder.path()));
+    let mut command =
+        topology.engine.command(build_c("tests/c/threaded_echo.c", folder.path()).expect("threaded_echo"));
     command.arg(workers.to_string());
     for (name, address) in interfaces {
         command.args([*name, &address.to_string(), "255.255.255.0"]);

@@ -26,6 +26,7 @@
 //! * A program that is not `xdp.frags` is refused with `ERANGE` on an MTU of 9,000.
 
 mod appliance;
+mod c;
 mod guest;
 mod load;
 mod netns;
@@ -46,6 +47,7 @@ use std::{
 };
 
 pub use appliance::{Appliance, ECHO, configuration, framewire_binary};
+pub use c::build_c;
 pub use guest::{Guest, GuestAppliance, Wire, guest_peer};
 pub use load::EchoLoad;
 pub use netns::{NetNs, PingReport};
