@@ -387,7 +387,7 @@ ttUserLinkLayer tfUseAsyncPpp(void);
 ttUserLinkLayer tfUseSlip(void);
 
 /* All functions null: `name` is a Linux interface, driven by AF_XDP on all of its queues (`ethtool -L` sets how many). All Linux interfaces share the
- * frames of the one that is opened first, before any driver: open the one with the most queues first. When the last is closed, none can be opened again. Otherwise they are the driver; send, recv and getPhysAddr must be there. Null on failure, and the reason in *error
+ * frames of the one that is opened first, before any driver: open the one with the most queues first. When all are closed the frames stay for those that are opened next. Otherwise they are the driver; send, recv and getPhysAddr must be there. Null on failure, and the reason in *error
  * (if not null): TM_EINVAL, TM_EFAULT (no name), TM_EEXIST, TM_ENOBUFS (16 interfaces). */
 ttUserInterface tfAddInterface(const char *name, ttUserLinkLayer link, ttDevOpenFunc open, ttDevCloseFunc close, ttDevSendFunc send,
                                ttDevRecvFunc recv, ttDevFreeRecvFunc freeRecv, ttDevIoctlFunc ioctl, ttDevGetPhysAddrFunc getPhysAddr,
@@ -400,7 +400,7 @@ int tfOpenInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress 
 int tfNgOpenInterface(ttUserInterface i, const struct tfSockaddr *address, int prefixLength, int flags, int buffersPerFrame);
 /* Another address in the old one's place, and other flags. TM_EFAULT, TM_EINVAL, TM_ENETDOWN. */
 int tfConfigInterface(ttUserInterface i, ttUserIpAddress address, ttUserIpAddress mask, int flags, int buffersPerFrame);
-/* Sends what is queued, closes the device. TM_EFAULT, TM_ENETDOWN. */
+/* Sends what is queued, closes the device; it may be opened again, and sockets and buffers stay. TM_EFAULT, TM_ENETDOWN. */
 int tfCloseInterface(ttUserInterface i);
 
 /* TM_EFAULT, TM_ENETDOWN, TM_EHOSTUNREACH (the gateway is not on the interface's network), TM_EINVAL, TM_EEXIST, TM_ENOBUFS. */

@@ -148,6 +148,25 @@ fn workers_share_the_queues_of_one_interface() {
 }
 
 #[test]
+fn the_only_interface_is_closed_and_opened_again_beside_workers() {
+    if !require_root() {
+        return;
+    }
+    for (queues, workers) in [(1, 1), (4, 2)] {
+        let topology = topology(queues);
+        let folder = TempDir::create().expect("folder");
+        let mut echo = start(&topology, &folder, workers, &[(ENGINE_INTERFACE, ENGINE_V4)]);
+        ask(&topology, &[ENGINE_V4], || ());
+        for time in 1..=2 {
+            echo.signal(libc::SIGUSR2);
+            echo.wait_for(&format!("reopened {time}"), TIMEOUT).expect("reopened");
+            ask(&topology, &[ENGINE_V4], || ());
+        }
+        stop(echo, 3, 3 * STREAMS);
+    }
+}
+
+#[test]
 fn workers_share_two_interfaces() {
     if !require_root() {
         return;
@@ -167,7 +186,7 @@ fn workers_share_two_interfaces() {
         ask(&topology, &[ENGINE_V4, other_v4], || ());
         // The second interface's socket keeps the frames that both share.
         echo.signal(libc::SIGUSR2);
-        echo.wait_for("reopened", TIMEOUT).expect("reopened");
+        echo.wait_for("reopened 1", TIMEOUT).expect("reopened");
         ask(&topology, &[ENGINE_V4], || ());
         stop(echo, 3, 3 * STREAMS);
     }

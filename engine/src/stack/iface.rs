@@ -96,7 +96,8 @@ pub struct Interface {
     /// What to look at of received checksums.
     pub rx_checksum: RxChecksum,
     pub(super) neighbour_source: NeighbourSource,
-    pub(super) tx_pieces_max: usize,
+    /// As [`IfaceConfig::tx_pieces_max`].
+    pub tx_pieces_max: usize,
     pub(super) egress: TxQueue,
     pub(super) neighbours: Neighbours<Parked>,
     pub(super) announcements_left: u8,

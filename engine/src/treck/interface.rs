@@ -11,8 +11,6 @@ use super::{
     types::{network_order, ttUserInterface},
     workers::DOORBELL,
 };
-#[cfg(feature = "af-xdp")]
-use crate::port::xsk::XskPort;
 use crate::{
     buf::PoolConfig,
     port::user::{Completion, SendCompleter, UserConfig, UserPort, heap_pool},
@@ -197,6 +195,7 @@ impl Interface {
             Some(id) => {
                 if let Some(interface) = stack.interface_mut(id) {
                     (interface.mac, interface.mtu, interface.up) = (info.mac, mtu, true);
+                    interface.tx_pieces_max = info.tx_pieces_max.max(1);
                     interface.rx_checksum = rx_checksum;
                 }
                 stack.add_address(id, net).map(|()| id)
@@ -282,15 +281,13 @@ impl Interface {
             let why = "a Linux interface must be opened before those with drivers of the application's: all use the frames of the first";
             return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
         }
-        if frames.as_ref().is_some_and(|frames| frames.sockets() == 0) {
-            let why = "the last Linux interface was closed: none can be opened again in this version";
-            return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
-        }
         BEDROOM.hang_bell().map_err(|error| explain(Code(n::TM_EIO), format_args!("eventfd: {error}")))?;
         let xdp::Opened { ports, pool, steering } = xdp::open(&self.name, net.addr(), frames.as_ref())?;
         if let Some(pool) = pool {
             face.create_stack(pool)?;
-            *frames = ports.first().map(XskPort::sharing);
+        }
+        if let Some(port) = ports.first() {
+            *frames = Some(port.sharing());
         }
         *self.steering.try_borrow_mut().map_err(|_| WOULD_BLOCK)? = Some(steering);
         Ok(ports.into_iter().map(|port| Link::Xdp(Box::new(port))).collect())

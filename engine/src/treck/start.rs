@@ -204,7 +204,7 @@ pub extern "C" fn tfConfigInterface(
     })
 }
 
-/// `int tfCloseInterface(ttUserInterface i)`: sends what is queued, closes the device, and gives it back to the kernel. `TM_EFAULT`, `TM_ENETDOWN` (not open).
+/// `int tfCloseInterface(ttUserInterface i)`: sends what is queued, closes the device, and gives it back to the kernel; sockets and buffers stay. `TM_EFAULT`, `TM_ENETDOWN` (not open).
 #[unsafe(no_mangle)]
 pub extern "C" fn tfCloseInterface(i: ttUserInterface) -> c_int {
     let mut face = face::enter();

@@ -70,10 +70,10 @@ pub(super) fn open(name: &str, address: Ipv4Addr, frames: Option<&SharedFrames>)
                 };
                 let (port, made) = XskPort::open(config).map_err(refused)?;
                 pool = Some(made);
-                frames = Some(port.sharing());
                 port
             }
         };
+        frames = Some(port.sharing());
         ports.push(port);
     }
     let refused = |error: SteerError| explain(steer_code_of(&error), format_args!("interface {name}: {error}"));

@@ -197,7 +197,7 @@ int main(int argc, char **argv)
     struct timespec moment = {0, 1000000};
     sigset_t signals;
     tfStats stats;
-    int at, signal_number, error, opened = 0, workers = argc > 1 ? atoi(argv[1]) : 0;
+    int at, signal_number, error, opened = 0, reopened = 0, workers = argc > 1 ? atoi(argv[1]) : 0;
 
     if (argc < 5 || (argc - 2) % 3 != 0 || (argc - 2) / 3 > INTERFACES_MAX) {
         fprintf(stderr, "usage: threaded_echo WORKERS IFACE ADDRESS MASK [IFACE ADDRESS MASK]...\n");
@@ -233,7 +233,10 @@ int main(int argc, char **argv)
             return failed("workers");
         if (signal_number == SIGUSR2 && (tfCloseInterface(interfaces[0]) != TM_ENOERROR || open_at(interfaces[0], argv + 2) != TM_ENOERROR))
             return failed("the first interface");
-        printf(signal_number == SIGUSR1 ? "restarted\n" : "reopened\n");
+        if (signal_number == SIGUSR1)
+            printf("restarted\n");
+        else
+            printf("reopened %d\n", ++reopened);
         fflush(stdout);
     }
     close_and_join(&acceptor);

@@ -84,7 +84,7 @@ pub struct SharedFrames {
 }
 
 impl SharedFrames {
-    /// Sockets that are open on them; if there is none, no other can be opened.
+    /// Sockets that are open on them.
     pub fn sockets(&self) -> u32 {
         self.frames.family.sockets()
     }
@@ -135,13 +135,14 @@ impl XskPort {
         }
         let config = config.for_mtu(netdev.mtu);
         let features = Features::of(netdev.ifindex).ok();
-        let Bound { memory, family, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features)?;
-        let UmemMemory { umem, base, pages, fallback } = memory;
+        let Bound { family, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features, None)?;
+        let UmemMemory { umem, base, pages, fallback } = &family.memory;
         let chunk_bytes = config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX);
-        fallbacks.extend(fallback);
+        fallbacks.extend(fallback.clone());
         // SAFETY: the UMEM is mapped with this many bytes at `base` as long as a clone of `umem` lives, on pages; nothing but the pool
         // touches it from here on, as xsk-rs's frame descriptors are gone.
-        let region = unsafe { Region::external(base, config.frames as usize, chunk_bytes, pages, Box::new(umem)) }?;
+        let region =
+            unsafe { Region::external(*base, config.frames as usize, chunk_bytes, *pages, Box::new(umem.clone())) }?;
         let pool = Pool::new(region, config.pool);
         let port = Self::new(
             config,
@@ -154,29 +155,32 @@ impl XskPort {
         Ok((port, pool))
     }
 
-    /// What another socket needs to [share](Self::open_sharing) this one's frames. To be asked while it is open, and of one that was configured to ([`XskConfig::shares_frames`]).
+    /// What another socket needs to [share](Self::open_sharing) this one's frames, also when this one is closed. To be asked of one that was configured to ([`XskConfig::shares_frames`]).
     pub fn sharing(&self) -> SharedFrames {
         SharedFrames { frames: self.frames.clone(), config: self.config.clone() }
     }
 
-    /// Opens a socket on another queue, of the same interface or of another, on the frames of those before. Its sizes and modes are theirs.
+    /// Opens a socket on another queue, of the same interface or of another, on the frames of those before. Its sizes are theirs. Its modes are those of the sockets that are
+    /// open; if none is any more, the frames are registered with the kernel anew, and the modes chosen as in [`open`](Self::open).
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`XskError::Config`] also if no socket of theirs is open any more.
+    /// As [`open`](Self::open).
     pub fn open_sharing(with: &SharedFrames, interface: &str, queue: u32) -> Result<Self, XskError> {
         let config = XskConfig { interface: interface.into(), queue, ..with.config.clone() };
         let wrong = |problem: &str| XskError::Config { field: "shares_frames", problem: problem.into() };
         if !config.shares_frames {
             return Err(wrong("is off: the kernel's frames could not be told apart"));
         }
-        if with.sockets() == 0 {
-            return Err(wrong(
-                "the last socket on these frames is closed, and the kernel shares those of open ones only",
-            ));
-        }
         let netdev = Netdev::open(interface, queue)?;
         if let Some(queues) = netdev.queues().filter(|&queues| queue >= queues) {
             return Err(XskError::NoQueue { interface: interface.into(), queue, queues });
+        }
+        let features = Features::of(netdev.ifindex).ok();
+        if with.sockets() == 0 {
+            let Bound { family, socket, multi_buffer, fallbacks } =
+                bind(&config, &netdev, features, Some(&with.frames.family))?;
+            let frames = Frames { pool: with.frames.pool.clone(), family, multi_buffer };
+            return Self::new(config, netdev, features, frames, socket, fallbacks);
         }
         let mtu_max = config.single_buffer_mtu_max();
         if netdev.mtu > mtu_max && !with.frames.multi_buffer {
@@ -189,7 +193,6 @@ impl XskPort {
                 reason: "the sockets that it shares frames with have none".into(),
             });
         }
-        let features = Features::of(netdev.ifindex).ok();
         // The modes are those of the first socket (`xsk_bind` in `net/xdp/xsk.c`).
         let socket =
             Socket::bind(&config, &with.frames.family, BindFlags::empty()).map_err(|e| e.into_xsk_error(&config))?;
@@ -319,7 +322,7 @@ impl XskPort {
         let mut probe = self.config.clone();
         probe.frames = 1;
         let Ok(memory) = UmemMemory::new(&probe) else { return false };
-        let Ok(family) = Family::new(memory.umem) else { return false };
+        let Ok(family) = Family::new(memory) else { return false };
         Socket::bind(&probe, &Rc::new(family), BindFlags::XDP_COPY).is_ok()
     }
 }
@@ -354,15 +357,19 @@ fn is_soft(error: &io::Error) -> bool {
 }
 
 struct Bound {
-    memory: UmemMemory,
     family: Rc<Family>,
     socket: Socket,
     multi_buffer: bool,
     fallbacks: Vec<String>,
 }
 
-/// Binds as well as the configuration prefers: zero-copy before copy, with multi-buffer before without.
-fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Result<Bound, XskError> {
+/// Binds as well as the configuration prefers: zero-copy before copy, with multi-buffer before without. On the memory of `again`, if there is one, whose sockets are all closed.
+fn bind(
+    config: &XskConfig,
+    netdev: &Netdev,
+    features: Option<Features>,
+    again: Option<&Rc<Family>>,
+) -> Result<Bound, XskError> {
     let mut fallbacks = Vec::new();
     let mtu_max = config.single_buffer_mtu_max();
     let multi_buffer_needed = |reason: String| XskError::MultiBufferNeeded {
@@ -418,8 +425,6 @@ fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Resu
             };
             flags.set(BindFlags::XDP_USE_NEED_WAKEUP, config.wakeup == Wakeup::OnRequest);
             flags.set(BindFlags::XDP_USE_SG, multi_buffer);
-            // A UMEM remembers flags of a refused bind: each try has a fresh one.
-            let memory = UmemMemory::new(config)?;
             let eventfd = |source| XskError::Refused {
                 call: "eventfd",
                 interface: config.interface.clone(),
@@ -427,12 +432,14 @@ fn bind(config: &XskConfig, netdev: &Netdev, features: Option<Features>) -> Resu
                 source,
                 advice: "too many open files: raise `ulimit -n`",
             };
-            let family = Rc::new(Family::new(memory.umem.clone()).map_err(eventfd)?);
+            // A UMEM remembers flags of a refused bind: each try has a fresh one.
+            let family = match again {
+                Some(family) => family.clone(),
+                None => Rc::new(Family::new(UmemMemory::new(config)?).map_err(eventfd)?),
+            };
             match Socket::bind(config, &family, flags) {
-                Ok(socket) => return Ok(Bound { memory, family, socket, multi_buffer, fallbacks }),
-                Err(e) if matches!(e.errno(), libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV) => {
-                    return Err(e.into_xsk_error(config));
-                }
+                Ok(socket) => return Ok(Bound { family, socket, multi_buffer, fallbacks }),
+                Err(e) if e.is_final() => return Err(e.into_xsk_error(config)),
                 Err(e) => {
                     let with = if multi_buffer { " with XDP_USE_SG" } else { "" };
                     let what = match mode {

@@ -117,9 +117,18 @@ fn locked_memory_limit() -> Option<u64> {
     (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// Which step to a bound socket was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Memory that had been registered before was to be registered anew.
+    Register,
+    Bind,
+}
+
 /// A bind that failed.
 #[derive(Debug)]
 pub(super) struct BindError {
+    step: Step,
     pub(super) source: io::Error,
     pub(super) tries: u32,
     pub(super) waited: Duration,
@@ -130,9 +139,17 @@ impl BindError {
         self.source.raw_os_error().unwrap_or(0)
     }
 
+    /// Other flags would make no difference.
+    pub(super) fn is_final(&self) -> bool {
+        self.step == Step::Register || matches!(self.errno(), libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV)
+    }
+
     pub(super) fn into_xsk_error(self, config: &XskConfig) -> XskError {
         let (interface, queue) = (config.interface.clone(), config.queue);
-        let Self { source, tries, waited } = self;
+        let Self { step, source, tries, waited } = self;
+        if step == Step::Register {
+            return refused_umem(config, source);
+        }
         let (call, advice) = match source.raw_os_error() {
             Some(libc::EBUSY) => {
                 return XskError::Busy { interface, queue, tries, waited_ms: waited.as_millis() as u64, source };
@@ -151,6 +168,14 @@ impl BindError {
         };
         XskError::Refused { call, interface, queue, source, advice }
     }
+}
+
+fn set_option<T: Copy>(fd: RawFd, level: libc::c_int, option: libc::c_int, value: T) -> io::Result<()> {
+    // SAFETY: pointer and length describe `value`, which outlives the call.
+    let rc = unsafe {
+        libc::setsockopt(fd, level, option, (&raw const value).cast(), size_of_val(&value) as libc::socklen_t)
+    };
+    if rc != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// See [`Socket::wake_tx`].
@@ -176,8 +201,10 @@ struct Queues {
 }
 
 /// The sockets of a UMEM. Its descriptor is the first one's, and later ones name it to share the memory: so it has to stand for a socket that is bound as long as any is.
+///
+/// The kernel's side of a UMEM goes with its last socket. The next one registers the same memory anew, in the same place.
 pub(super) struct Family {
-    umem: Umem,
+    pub(super) memory: UmemMemory,
     seat: RefCell<Seat>,
 }
 
@@ -193,7 +220,7 @@ struct Seat {
 }
 
 impl Family {
-    pub(super) fn new(umem: Umem) -> io::Result<Self> {
+    pub(super) fn new(memory: UmemMemory) -> io::Result<Self> {
         // SAFETY: no pointers are passed; a valid result is a new descriptor that nobody else owns.
         let placeholder = unsafe {
             let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
@@ -202,7 +229,7 @@ impl Family {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Self { umem, seat: RefCell::new(Seat { fd: None, open: Vec::new(), taken_by: None, placeholder }) })
+        Ok(Self { memory, seat: RefCell::new(Seat { fd: None, open: Vec::new(), taken_by: None, placeholder }) })
     }
 
     /// How many are open.
@@ -212,10 +239,46 @@ impl Family {
 
     fn join(&self, fd: RawFd) {
         let mut seat = self.seat.borrow_mut();
-        if seat.fd.is_none() {
+        if seat.open.is_empty() {
             (seat.fd, seat.taken_by) = (Some(fd), Some(fd));
         }
         seat.open.push(fd);
+    }
+
+    /// If all sockets are closed: puts a new one, on which the memory is registered, in the first one's place. libxdp takes the UMEM's descriptor for the next socket, and
+    /// makes the fill and completion rings; RX and TX rings it remembers to have made there once (`rx_ring_setup_done` in `xsk_socket__create_shared`).
+    fn renew(&self, config: &XskConfig) -> io::Result<()> {
+        let seat = self.seat.borrow();
+        let (Some(umem_fd), true) = (seat.fd, seat.open.is_empty()) else { return Ok(()) };
+        // SAFETY: no pointers are passed; a valid result is a new descriptor that nobody else owns.
+        let socket = unsafe {
+            let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        let memory = libc::xdp_umem_reg {
+            addr: self.memory.base.as_ptr().expose_provenance() as u64,
+            len: config.umem_bytes() as u64,
+            chunk_size: config.chunk_bytes.unwrap_or(CHUNK_BYTES_MAX) as u32,
+            headroom: 0,
+            flags: 0,
+            tx_metadata_len: 0,
+        };
+        set_option(socket.as_raw_fd(), libc::SOL_XDP, libc::XDP_UMEM_REG, memory)?;
+        set_option(socket.as_raw_fd(), libc::SOL_XDP, libc::XDP_RX_RING, config.rx_ring_entries)?;
+        set_option(socket.as_raw_fd(), libc::SOL_XDP, libc::XDP_TX_RING, config.tx_ring_entries)?;
+        replace(umem_fd, socket.as_raw_fd())
+    }
+
+    /// Takes away what [`renew`](Self::renew) made, as it was not bound.
+    fn vacate(&self) {
+        let seat = self.seat.borrow();
+        if let (Some(umem_fd), true) = (seat.fd, seat.open.is_empty()) {
+            // If it stays, the next one takes its place.
+            let _ = replace(umem_fd, seat.placeholder.as_raw_fd());
+        }
     }
 
     /// The socket is closed, but for what the UMEM's descriptor stands for.
@@ -227,10 +290,15 @@ impl Family {
         seat.taken_by = next;
         // xsk-rs leaves the first socket's descriptor to the UMEM, which lives as long as the pool; this closes the socket and leaves the number taken.
         let next = next.unwrap_or_else(|| seat.placeholder.as_raw_fd());
-        // SAFETY: both descriptors are open; the one replaced is used by nobody but xsk-rs, to share the memory and to close it in the end.
-        let rc = unsafe { libc::dup3(next, umem_fd, libc::O_CLOEXEC) };
-        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        replace(umem_fd, next)
     }
+}
+
+/// Closes what a UMEM's descriptor stands for; from now on it stands for what `by` does.
+fn replace(umem_fd: RawFd, by: RawFd) -> io::Result<()> {
+    // SAFETY: both descriptors are open; the one replaced is used by nobody but xsk-rs, to share the memory and to close it in the end.
+    let rc = unsafe { libc::dup3(by, umem_fd, libc::O_CLOEXEC) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A bound socket.
@@ -241,26 +309,38 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds, and tries again for a while if the queue is busy.
+    /// Binds, and tries again for a while if the queue is busy, or the memory still counted as that of sockets closed before.
     pub(super) fn bind(config: &XskConfig, family: &Rc<Family>, flags: BindFlags) -> Result<Self, BindError> {
         let begun = Instant::now();
         let (mut tries, mut pause) = (0, Duration::from_millis(1));
         loop {
             tries += 1;
-            let source = match Self::bind_once(config, family, flags) {
+            let (step, source) = match Self::bind_once(config, family, flags) {
                 Ok(socket) => return Ok(socket),
-                Err(source) => source,
+                Err(refused) => refused,
             };
             let waited = begun.elapsed();
-            if source.raw_os_error() != Some(libc::EBUSY) || waited >= config.busy_retry {
-                return Err(BindError { source, tries, waited });
+            let passes = matches!(
+                (step, source.raw_os_error()),
+                (Step::Bind, Some(libc::EBUSY)) | (Step::Register, Some(libc::ENOBUFS))
+            );
+            if !passes || waited >= config.busy_retry {
+                return Err(BindError { step, source, tries, waited });
             }
             thread::sleep(pause);
             pause = (pause * 2).min(BUSY_PAUSE_MAX);
         }
     }
 
-    fn bind_once(config: &XskConfig, family: &Rc<Family>, flags: BindFlags) -> io::Result<Self> {
+    fn bind_once(config: &XskConfig, family: &Rc<Family>, flags: BindFlags) -> Result<Self, (Step, io::Error)> {
+        family.renew(config).map_err(|e| (Step::Register, e))?;
+        Self::bind_to(config, family, flags).map_err(|e| {
+            family.vacate();
+            (Step::Bind, e)
+        })
+    }
+
+    fn bind_to(config: &XskConfig, family: &Rc<Family>, flags: BindFlags) -> io::Result<Self> {
         let socket_config = SocketConfig::builder()
             .rx_queue_size(QueueSize::new(config.rx_ring_entries).map_err(io::Error::other)?)
             .tx_queue_size(QueueSize::new(config.tx_ring_entries).map_err(io::Error::other)?)
@@ -269,7 +349,7 @@ impl Socket {
             .build();
         let interface = config.interface.parse().map_err(io::Error::other)?;
         // SAFETY: the loading of programs is inhibited.
-        let (tx, rx, fill) = unsafe { XskSocket::new(socket_config, &family.umem, &interface, config.queue) }
+        let (tx, rx, fill) = unsafe { XskSocket::new(socket_config, &family.memory.umem, &interface, config.queue) }
             .map_err(|e| kernel_error(&e))?;
         let fd = tx.fd().as_raw_fd();
         // SAFETY: `fd` is open. libxdp does not ask for close-on-exec, and a child that inherited it would keep the queue bound.
@@ -289,23 +369,15 @@ impl Socket {
         if rc != 0 { Err(io::Error::last_os_error()) } else { Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0) }
     }
 
-    fn set_option(&self, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
-        // SAFETY: pointer and length describe `value`, which outlives the call.
-        let rc = unsafe {
-            libc::setsockopt(self.fd, level, option, (&raw const value).cast(), size_of_val(&value) as libc::socklen_t)
-        };
-        if rc != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
     /// Lets one `sendto` send `packets` in copy mode.
     pub(super) fn set_tx_budget(&self, packets: u32) -> io::Result<()> {
-        self.set_option(libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, packets)
+        set_option(self.fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, packets)
     }
 
     pub(super) fn set_busy_poll(&self, busy_poll: BusyPoll) -> io::Result<()> {
-        self.set_option(libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, 1)?;
-        self.set_option(libc::SOL_SOCKET, libc::SO_BUSY_POLL, busy_poll.duration_us)?;
-        self.set_option(libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, busy_poll.budget_packets)
+        set_option(self.fd, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, 1)?;
+        set_option(self.fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, busy_poll.duration_us)?;
+        set_option(self.fd, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, busy_poll.budget_packets)
     }
 
     /// Wakes the kernel to send.
