@@ -289,6 +289,7 @@ fn rates(peer: &NetNs, guest: &Guest, interface: &str) -> (f64, f64, Report) {
     let sent = (came() - before) as f64 / begun.elapsed().as_secs_f64();
     let report = appliance.stop().expect("stop");
     report.check().expect("clean");
+    assert!(sent > 0.0, "{} packets were sent and none came", report.service(0, "sent").expect("sent"));
 
     let appliance = guest.start_appliance(&configuration(interface, ECHO)).expect("appliance");
     let load = EchoLoad::start(peer, (ENGINE_V4, 7), 64).expect("load");
