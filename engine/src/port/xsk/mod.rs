@@ -391,6 +391,12 @@ fn bind(
             fallbacks.push("copy: the driver has no AF_XDP zero-copy".into());
             &[CopyMode::Copy]
         }
+        // Seen with Linux 7.3: it takes a variable of its own for one of the kernel image's (`xsk_hdr` in `drivers/net/virtio_net.c`), so the device reads each packet's
+        // header from memory that has nothing to do with it, and the host drops what comes with a header without sense.
+        ZeroCopy::Prefer if netdev.has_module("virtio_net") => {
+            fallbacks.push("copy: with zero-copy virtio_net as a module may send packets that the host drops".into());
+            &[CopyMode::Copy]
+        }
         ZeroCopy::Prefer => &[CopyMode::ZeroCopy, CopyMode::Copy],
     };
     let fits = netdev.mtu <= mtu_max;

@@ -4,11 +4,15 @@
 use super::XskError;
 use crate::port::MacAddr;
 use std::{
+    ffi::{CStr, c_char, c_void},
     io, mem,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
 };
 
-/// `ETHTOOL_GCHANNELS` (`include/uapi/linux/ethtool.h`).
+/// `ETHTOOL_GDRVINFO` (`include/uapi/linux/ethtool.h`).
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+/// `ETHTOOL_GCHANNELS`.
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// Whether a link carries packets.
@@ -20,6 +24,19 @@ pub enum LinkState {
     NoCarrier,
     /// It is switched off (`ip link set … up` switches it on).
     Down,
+}
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    cmd: u32,
+    driver: [c_char; 32],
+    _version: [u8; 32],
+    _firmware: [u8; 32],
+    _bus: [u8; 32],
+    _erom: [u8; 32],
+    _reserved: [u8; 12],
+    _counts: [u32; 5],
 }
 
 /// `struct ethtool_channels`.
@@ -88,10 +105,26 @@ impl Netdev {
         Ok(this)
     }
 
+    /// Whether its driver is this one, loaded as a module: what is built in has no such file.
+    pub(super) fn has_module(&self, driver: &str) -> bool {
+        self.driver().as_deref() == Some(driver) && Path::new("/sys/module").join(driver).join("initstate").exists()
+    }
+
+    fn driver(&self) -> Option<String> {
+        // SAFETY: all-zero bytes are a valid `DriverInfo`, a struct of integers.
+        let mut info: DriverInfo = unsafe { mem::zeroed() };
+        info.cmd = ETHTOOL_GDRVINFO;
+        self.ethtool(&mut info).ok()?;
+        // Whatever the driver does, the name has an end.
+        info.driver[31] = 0;
+        // SAFETY: there is a zero within the array, checked just now.
+        Some(unsafe { CStr::from_ptr(info.driver.as_ptr()) }.to_string_lossy().into_owned())
+    }
+
     /// Queues in use, that is the numbers `bind` takes; `None` if the driver does not say.
     pub(super) fn queues(&self) -> Option<u32> {
         let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-        self.request(libc::SIOCETHTOOL as libc::Ioctl, Some(&mut channels)).ok()?;
+        self.ethtool(&mut channels).ok()?;
         let Channels { cmd: _, max: _, rx, tx, other: _, combined } = channels;
         Some(combined.saturating_add(rx.max(tx))).filter(|&queues| queues > 0)
     }
@@ -107,15 +140,20 @@ impl Netdev {
         })
     }
 
-    fn request(&self, request: libc::Ioctl, data: Option<&mut Channels>) -> io::Result<libc::ifreq> {
+    /// `command` begins with the number of one, and has its form.
+    fn ethtool<T>(&self, command: &mut T) -> io::Result<()> {
+        self.request(libc::SIOCETHTOOL as libc::Ioctl, Some(std::ptr::from_mut(command).cast())).map(drop)
+    }
+
+    fn request(&self, request: libc::Ioctl, data: Option<*mut c_void>) -> io::Result<libc::ifreq> {
         // SAFETY: all-zero bytes are a valid `ifreq`, a struct of integers and a pointer.
         let mut ifreq: libc::ifreq = unsafe { mem::zeroed() };
         ifreq.ifr_name = self.name;
-        if let Some(channels) = data {
-            ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(channels).cast();
+        if let Some(data) = data {
+            ifreq.ifr_ifru.ifru_data = data.cast();
         }
         // SAFETY: `ifreq` outlives the call, as does what it points to; each request used here reads the name and writes a member of
-        // `ifreq`, or the `Channels` behind `ifru_data`, whose size `ETHTOOL_GCHANNELS` fixes.
+        // `ifreq`, or the `Channels` or `DriverInfo` behind `ifru_data`, whose size its command fixes.
         let rc = unsafe { libc::ioctl(self.socket.as_raw_fd(), request, &raw mut ifreq) };
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(ifreq) }
     }
