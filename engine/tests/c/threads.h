@@ -41,12 +41,11 @@ static inline void check_asleep(void)
     CHECK(busy < 0.05);
 }
 
-/* Until others have done what makes it so; a test that hangs is stopped from outside. */
+/* Until others have done what makes it so; a test that hangs is stopped from outside. Once is enough: a worker may be at the next frame already. */
 #define EVENTUALLY(condition)  \
     do {                       \
         while (!(condition))   \
             pause_ms(1);       \
-        CHECK(condition);      \
     } while (0)
 
 /* A call in a thread of its own: on which socket, what it returned, its error, and when. */
