@@ -8,7 +8,8 @@ use std::{
 };
 
 use framewire_tests::rig::{
-    ENGINE_INTERFACE, ENGINE_V4, EchoLoad, Process, TempDir, Topology, UdpClient, build_c, pattern, require_root,
+    ENGINE_INTERFACE, ENGINE_V4, EchoLoad, Process, SECOND_INTERFACE, SECOND_V4, TempDir, Topology, UdpClient, build_c,
+    pattern, require_root,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -16,9 +17,6 @@ const MASK: &str = "255.255.255.0";
 const ECHO_PORT: u16 = 7;
 /// Whose answer is the datagram before.
 const KEEP_PORT: u16 = 8;
-/// A second pair: the engine's end, which a test may delete, and the addresses of both.
-const OTHER_INTERFACE: &str = "fw1";
-const OTHER_V4: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 
 /// `engine/tests/c/reopen.c` with these interfaces and addresses.
 struct Program {
@@ -82,16 +80,6 @@ impl Program {
 
 fn topology() -> Topology {
     Topology::builder().congestion_control("reno").build().expect("topology")
-}
-
-/// Joins the namespaces by a second pair.
-fn add_other_pair(topology: &Topology) {
-    let ends = ["link", "add", OTHER_INTERFACE, "type", "veth", "peer", "name", "peer1", "netns", topology.peer.name()];
-    topology.engine.ip(&ends).expect("a second pair");
-    topology.peer.run("ethtool", &["-K", "peer1", "tx", "off", "gro", "on"]).expect("ethtool");
-    topology.engine.ip(&["link", "set", OTHER_INTERFACE, "up"]).expect("up");
-    topology.peer.ip(&["link", "set", "peer1", "up"]).expect("up");
-    topology.peer.ip(&["address", "add", "10.78.0.2/24", "dev", "peer1"]).expect("address");
 }
 
 fn exchange_on(stream: &mut TcpStream, seed: u64) {
@@ -188,9 +176,9 @@ fn another_device_or_address_comes_in_its_place() {
         return;
     }
     let topology = topology();
-    add_other_pair(&topology);
+    topology.add_pair().expect("a second pair");
     let moved = Ipv4Addr::new(10, 77, 0, 9);
-    let places = [(ENGINE_INTERFACE, ENGINE_V4), (OTHER_INTERFACE, OTHER_V4), (ENGINE_INTERFACE, moved)];
+    let places = [(ENGINE_INTERFACE, ENGINE_V4), (SECOND_INTERFACE, SECOND_V4), (ENGINE_INTERFACE, moved)];
     let mut program = Program::start(&topology, &places);
     for turn in 0..7 {
         let (_, address) = places[turn as usize % places.len()];
@@ -207,16 +195,16 @@ fn a_device_that_vanished_is_replaced() {
         return;
     }
     let topology = topology();
-    add_other_pair(&topology);
-    let mut program = Program::start(&topology, &[(OTHER_INTERFACE, OTHER_V4)]);
+    topology.add_pair().expect("a second pair");
+    let mut program = Program::start(&topology, &[(SECOND_INTERFACE, SECOND_V4)]);
     for turn in 0..3 {
-        exchange(&topology, OTHER_V4, turn);
-        change_kept(&topology, OTHER_V4, turn);
-        topology.engine.ip(&["link", "delete", OTHER_INTERFACE]).expect("delete");
-        add_other_pair(&topology);
+        exchange(&topology, SECOND_V4, turn);
+        change_kept(&topology, SECOND_V4, turn);
+        topology.engine.ip(&["link", "delete", SECOND_INTERFACE]).expect("delete");
+        topology.add_pair().expect("a second pair");
         program.reopen();
     }
-    exchange(&topology, OTHER_V4, 3);
+    exchange(&topology, SECOND_V4, 3);
     program.stop();
 }
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use framewire_tests::rig::{
-    ENGINE_INTERFACE, ENGINE_V4, Process, StreamLoad, TempDir, Topology, UdpClient, build_c, pattern, require_root,
+    ENGINE_INTERFACE, ENGINE_V4, Process, SECOND_INTERFACE, SECOND_V4, StreamLoad, TempDir, Topology, UdpClient,
+    build_c, pattern, require_root,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -172,18 +173,12 @@ fn workers_share_two_interfaces() {
         return;
     }
     let topology = topology(1);
-    let (other, other_v4) = ("fw1", Ipv4Addr::new(10, 78, 0, 1));
-    let ends = ["link", "add", other, "type", "veth", "peer", "name", "peer1", "netns", topology.peer.name()];
-    topology.engine.ip(&ends).expect("a second pair");
-    topology.peer.run("ethtool", &["-K", "peer1", "tx", "off", "gro", "on"]).expect("ethtool");
-    topology.engine.ip(&["link", "set", other, "up"]).expect("up");
-    topology.peer.ip(&["link", "set", "peer1", "up"]).expect("up");
-    topology.peer.ip(&["address", "add", "10.78.0.2/24", "dev", "peer1"]).expect("address");
+    topology.add_pair().expect("a second pair");
     for workers in [2, 4] {
         let folder = TempDir::create().expect("folder");
-        let interfaces = [(ENGINE_INTERFACE, ENGINE_V4), (other, other_v4)];
+        let interfaces = [(ENGINE_INTERFACE, ENGINE_V4), (SECOND_INTERFACE, SECOND_V4)];
         let mut echo = start(&topology, &folder, workers, &interfaces);
-        ask(&topology, &[ENGINE_V4, other_v4], || ());
+        ask(&topology, &[ENGINE_V4, SECOND_V4], || ());
         // The second interface's socket keeps the frames that both share.
         echo.signal(libc::SIGUSR2);
         echo.wait_for("reopened 1", TIMEOUT).expect("reopened");

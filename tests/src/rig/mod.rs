@@ -57,7 +57,7 @@ pub use report::Report;
 pub use tcp::{Counting, StreamExt, StreamLoad, allow_open_files, force_receive_buffer};
 pub use topology::{
     ENGINE_INTERFACE, ENGINE_MAC, ENGINE_V4, ENGINE_V6, HOST_V4, HOST_V6, PEER_INTERFACE, PEER_MAC, PEER_V4, PEER_V6,
-    PREFIX_V4, PREFIX_V6, Topology, TopologyBuilder,
+    PREFIX_V4, PREFIX_V6, SECOND_INTERFACE, SECOND_V4, Topology, TopologyBuilder,
 };
 pub use udp::{UdpClient, pattern};
 

@@ -22,6 +22,10 @@ pub const PEER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub const HOST_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 /// Prefix length of the link's IPv4 network, in bits.
 pub const PREFIX_V4: u8 = 24;
+/// The engine's end of a [second pair](Topology::add_pair).
+pub const SECOND_INTERFACE: &str = "fw1";
+/// As [`ENGINE_V4`], on the second pair.
+pub const SECOND_V4: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 /// As [`ENGINE_V4`].
 pub const ENGINE_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 /// As [`PEER_V4`].
@@ -177,6 +181,19 @@ impl Topology {
             peer_napi: true,
             congestion_control: None,
         }
+    }
+
+    /// Joins the namespaces by a second pair: [`SECOND_INTERFACE`], with a network of [`SECOND_V4`] and the peer.
+    ///
+    /// # Errors
+    /// `ip` or `ethtool` refuses.
+    pub fn add_pair(&self) -> Result<()> {
+        let Self { engine, peer } = self;
+        engine.ip(&["link", "add", SECOND_INTERFACE, "type", "veth", "peer", "name", "peer1", "netns", peer.name()])?;
+        peer.run("ethtool", &["-K", "peer1", "tx", "off", "gro", "on"])?;
+        engine.ip(&["link", "set", SECOND_INTERFACE, "up"])?;
+        peer.ip(&["link", "set", "peer1", "up"])?;
+        peer.ip(&["address", "add", "10.78.0.2/24", "dev", "peer1"]).map(drop)
     }
 
     /// Takes the engine's end down or brings it up.
