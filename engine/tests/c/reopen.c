@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bound.h"
 #include "trsocket.h"
 
 #define ECHO_PORT 7
@@ -36,15 +37,12 @@ static void fail(const char *what)
     exit(1);
 }
 
-static int socket_at(int type, int port)
+/* One that never waits. */
+static int polled_at(int type, int port)
 {
-    struct sockaddr_in local;
-    int sd = socket(AF_INET, type, 0);
+    int sd = socket_at(type, port);
 
-    memset(&local, 0, sizeof local);
-    local.sin_family = AF_INET;
-    local.sin_port = htons((unsigned short)port);
-    if (sd == TM_SOCKET_ERROR || bind(sd, (struct sockaddr *)&local, sizeof local) == TM_SOCKET_ERROR)
+    if (sd == TM_SOCKET_ERROR)
         fail("bind");
     tfBlockingState(sd, TM_BLOCKING_OFF);
     return sd;
@@ -114,9 +112,9 @@ int main(int argc, char **argv)
         if (interfaces[at] == 0)
             fail(argv[1 + 3 * at]);
     }
-    echo = socket_at(SOCK_DGRAM, ECHO_PORT);
-    keep = socket_at(SOCK_DGRAM, KEEP_PORT);
-    listener = socket_at(SOCK_STREAM, ECHO_PORT);
+    echo = polled_at(SOCK_DGRAM, ECHO_PORT);
+    keep = polled_at(SOCK_DGRAM, KEEP_PORT);
+    listener = polled_at(SOCK_STREAM, ECHO_PORT);
     if (listen(listener, CONNECTIONS_MAX) == TM_SOCKET_ERROR)
         fail("listen");
     is_to_open = 1;

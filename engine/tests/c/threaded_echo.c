@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bound.h"
 #include "trsocket.h"
 
 #define FIRST_PORT 7
@@ -160,17 +161,7 @@ static void *accept_streams(void *argument)
     return 0;
 }
 
-static int socket_at(int type, unsigned port)
-{
-    struct sockaddr_in local;
-    int sd = socket(AF_INET, type, 0);
-    memset(&local, 0, sizeof local);
-    local.sin_family = AF_INET;
-    local.sin_port = htons((unsigned short)port);
-    return sd == TM_SOCKET_ERROR || bind(sd, (struct sockaddr *)&local, sizeof local) != 0 ? TM_SOCKET_ERROR : sd;
-}
-
-static int listen_at(struct task *task, unsigned port)
+static int listen_at(struct task *task, int port)
 {
     task->sd = socket_at(SOCK_STREAM, port);
     return task->sd == TM_SOCKET_ERROR || listen(task->sd, CONNECTIONS_MAX) != 0 || pthread_create(&task->thread, 0, accept_streams, task) != 0;
@@ -219,7 +210,7 @@ int main(int argc, char **argv)
             return failed("tfStartWorkers");
     }
     for (at = 0; at <= UDP_SOCKETS; at++) {
-        datagrams[at].sd = socket_at(SOCK_DGRAM, FIRST_PORT + (unsigned)at);
+        datagrams[at].sd = socket_at(SOCK_DGRAM, FIRST_PORT + at);
         if (datagrams[at].sd == TM_SOCKET_ERROR || pthread_create(&datagrams[at].thread, 0, at == UDP_SOCKETS ? echo_lent : echo_datagrams, &datagrams[at]) != 0)
             return failed("a datagram socket");
     }
