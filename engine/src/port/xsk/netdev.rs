@@ -4,7 +4,7 @@
 use super::XskError;
 use crate::port::MacAddr;
 use std::{
-    ffi::{CStr, c_char, c_void},
+    ffi::{CStr, c_void},
     io, mem,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::Path,
@@ -28,9 +28,10 @@ pub enum LinkState {
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
+#[derive(Default)]
 struct DriverInfo {
     cmd: u32,
-    driver: [c_char; 32],
+    driver: [u8; 32],
     _version: [u8; 32],
     _firmware: [u8; 32],
     _bus: [u8; 32],
@@ -107,18 +108,10 @@ impl Netdev {
 
     /// Whether its driver is this one, loaded as a module: what is built in has no such file.
     pub(super) fn has_module(&self, driver: &str) -> bool {
-        self.driver().as_deref() == Some(driver) && Path::new("/sys/module").join(driver).join("initstate").exists()
-    }
-
-    fn driver(&self) -> Option<String> {
-        // SAFETY: all-zero bytes are a valid `DriverInfo`, a struct of integers.
-        let mut info: DriverInfo = unsafe { mem::zeroed() };
-        info.cmd = ETHTOOL_GDRVINFO;
-        self.ethtool(&mut info).ok()?;
-        // Whatever the driver does, the name has an end.
-        info.driver[31] = 0;
-        // SAFETY: there is a zero within the array, checked just now.
-        Some(unsafe { CStr::from_ptr(info.driver.as_ptr()) }.to_string_lossy().into_owned())
+        let mut info = DriverInfo { cmd: ETHTOOL_GDRVINFO, ..DriverInfo::default() };
+        self.ethtool(&mut info).is_ok()
+            && CStr::from_bytes_until_nul(&info.driver).is_ok_and(|name| name.to_bytes() == driver.as_bytes())
+            && Path::new("/sys/module").join(driver).join("initstate").exists()
     }
 
     /// Queues in use, that is the numbers `bind` takes; `None` if the driver does not say.
