@@ -194,16 +194,11 @@ impl HalfOpen {
         HalfOpenReaction::Establish
     }
 
-    /// The connection that it becomes, over a path that carries packets of `path_mtu` bytes by now. Give it the segment that established it next.
-    pub fn establish(
-        &self,
-        segment: &Incoming,
-        path_mtu: u16,
-        options: std::rc::Rc<TcpOptions>,
-        host: &impl Host,
-    ) -> Connection {
+    /// The connection that it becomes. Give it the segment that established it next.
+    pub fn establish(&self, segment: &Incoming, options: std::rc::Rc<TcpOptions>, host: &impl Host) -> Connection {
         let now = host.now();
-        let opening = Opening { ends: self.ends, iss: self.iss, ts_offset: self.ts_offset, path_mtu, options };
+        let opening =
+            Opening { ends: self.ends, iss: self.iss, ts_offset: self.ts_offset, path_mtu: self.path_mtu, options };
         let mut connection = Connection::new(opening, self.irs, host);
         connection.state = TcpState::Established;
         connection.receive.edge = self.irs + 1 + u32::from(first_window(&connection.options));

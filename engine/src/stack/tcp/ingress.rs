@@ -304,10 +304,9 @@ impl Stack {
 
     /// Makes a connection of a half-open one and queues it for `accept`.
     fn establish(&mut self, handle: ListenerHandle, half: &HalfOpen, segment: &Incoming) -> Option<u32> {
-        let path_mtu = self.tcp_path_mtu(*half.ends.remote.ip());
         let listener = self.tcp.listener(handle)?;
         let (options, tag) = (Rc::clone(&listener.options), listener.tag);
-        let mut connection = Box::new(half.establish(segment, path_mtu, options, self));
+        let mut connection = Box::new(half.establish(segment, options, self));
         connection.tag = tag;
         let index = self.insert_connection(connection);
         let ends = half.ends;
@@ -361,7 +360,9 @@ impl Stack {
                     self.counters.drop_tcp_backlog += 1;
                     return;
                 }
-                let Some(half) = self.remove_half_open(index) else { return };
+                let Some(mut half) = self.remove_half_open(index) else { return };
+                // It may be another than when the SYN came.
+                half.path_mtu = self.tcp_path_mtu(*ends.remote.ip());
                 if let Some(index) = self.establish(handle, &half, segment) {
                     self.with_connection(index, |connection, stack| connection.handle_segment(segment, packet, stack));
                 }
