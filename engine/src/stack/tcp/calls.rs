@@ -1,6 +1,6 @@
 //! The calls on connections.
 
-use super::{TcpHandle, listed};
+use super::{TcpHandle, list_ready, listed};
 use crate::{
     buf::{Content, RxBuf, TxBuf},
     proto::tcp::{Connection, RecvRefusal, SendRefusal, TcpEvent, TcpInfo, TcpOptions},
@@ -33,10 +33,7 @@ impl Stack {
             return Err(buf);
         }
         connection.send(buf, self.pool.is_scarce(), &mut self.tcp.spares)?;
-        if connection.listed & listed::READY == 0 {
-            connection.listed |= listed::READY;
-            self.tcp.ready.push_back(handle.index);
-        }
+        list_ready(connection, handle.index, &mut self.tcp.ready);
         Ok(())
     }
 
@@ -56,10 +53,7 @@ impl Stack {
             return None;
         }
         connection.enqueue(held.take()?, &mut self.tcp.spares);
-        if connection.listed & listed::READY == 0 {
-            connection.listed |= listed::READY;
-            self.tcp.ready.push_back(handle.index);
-        }
+        list_ready(connection, handle.index, &mut self.tcp.ready);
         Some(())
     }
 
@@ -114,9 +108,8 @@ impl Stack {
         let connection = slot.connection.as_deref_mut().filter(|connection| !connection.is_detached())?;
         let (buf, frames) = connection.take_received(&mut self.tcp.spares, self.now)?;
         self.tcp.rx_frames -= frames;
-        if connection.after_recv() && connection.listed & listed::READY == 0 {
-            connection.listed |= listed::READY;
-            self.tcp.ready.push_back(handle.index);
+        if connection.after_recv() {
+            list_ready(connection, handle.index, &mut self.tcp.ready);
         }
         Some(buf)
     }

@@ -110,6 +110,15 @@ impl Entry {
     }
 }
 
+/// The connection `index` is asked in the next turn what it has to send.
+#[inline(always)]
+fn list_ready(connection: &mut Connection, index: u32, ready: &mut VecDeque<u32>) {
+    if connection.listed & listed::READY == 0 {
+        connection.listed |= listed::READY;
+        ready.push_back(index);
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     generation: u32,
