@@ -183,6 +183,30 @@ impl NetNs {
         let text = self.run("cat", &[&format!("/sys/class/net/{interface}/statistics/{counter}")])?;
         text.trim().parse().with_context(|| format!("{interface} {counter}: {text:?}"))
     }
+
+    /// One counter of this namespace's protocols as `/proc/net/snmp` and `/proc/net/netstat` name it, e.g. `Tcp` and `RetransSegs`.
+    ///
+    /// # Errors
+    /// No such protocol or counter.
+    pub fn protocol_counter(&self, protocol: &str, counter: &str) -> Result<u64> {
+        let text = self.run("cat", &["/proc/net/snmp", "/proc/net/netstat"])?;
+        // Two lines for each protocol: the names, and under them the values.
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+        let (names, values) = lines.next().zip(lines.next()).with_context(|| format!("no protocol {protocol}"))?;
+        let mut columns = names.split(' ').zip(values.split(' '));
+        let (_, value) =
+            columns.find(|(name, _)| *name == counter).with_context(|| format!("no {protocol} {counter}"))?;
+        value.parse().with_context(|| format!("{protocol} {counter}: {value:?}"))
+    }
+
+    /// TCP segments that this namespace's kernel sent though they bring nothing new: retransmissions, tail probes that repeat one (RFC 8985),
+    /// and probes of a closed window. A machine that lets one end wait for a core makes the other send some, also on a link that loses nothing.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn tcp_segments_sent_again(&self) -> Result<u64> {
+        Ok(self.protocol_counter("Tcp", "RetransSegs")? + self.protocol_counter("TcpExt", "TCPWinProbe")?)
+    }
 }
 
 impl Drop for NetNs {

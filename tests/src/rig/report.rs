@@ -5,6 +5,8 @@ use std::process::ExitStatus;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
+use super::NetNs;
+
 /// How an appliance ended.
 #[derive(Debug)]
 pub struct Report {
@@ -82,6 +84,17 @@ impl Report {
             .map(|(reason, count)| format!("{reason} {count}"))
             .collect();
         ensure!(others.is_empty(), "packets were refused: {}; {:#}", others.join(", "), self.at("/totals")?);
+        Ok(())
+    }
+
+    /// As [`Self::drops_only`]; what is outside of a window may be refused too, but no more of it than this peer's kernel sent again.
+    ///
+    /// # Errors
+    /// As [`Self::drops_only`]; more was outside of the window.
+    pub fn drops_only_beside_repeats(&self, peer: &NetNs, reasons: &[&str]) -> Result<()> {
+        self.drops_only(&[reasons, &["tcp_out_of_window"]].concat())?;
+        let (refused, repeats) = (self.counter("drop_tcp_out_of_window")?, peer.tcp_segments_sent_again()?);
+        ensure!(refused <= repeats, "{refused} segments outside of the window, {repeats} were sent again");
         Ok(())
     }
 

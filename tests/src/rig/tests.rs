@@ -56,6 +56,10 @@ fn rig_kernels_reach_each_other_and_nothing_is_left() {
         assert!(ns.statistic(interface, "rx_packets").expect("statistic") > 0);
     }
     assert!(!topology.has_xdp_program().expect("link show"));
+    assert_eq!(topology.peer.protocol_counter("Tcp", "ActiveOpens").expect("counter"), 1);
+    assert_eq!(topology.engine.protocol_counter("Tcp", "PassiveOpens").expect("counter"), 1);
+    assert!(topology.peer.protocol_counter("Tcp", "TCPWinProbe").is_err(), "that is of TcpExt");
+    topology.peer.tcp_segments_sent_again().expect("counters");
 
     drop(topology);
     assert!(!names.iter().any(|name| exists(name)), "{names:?} are left");
