@@ -36,22 +36,29 @@ fn sum_blocks_plain(blocks: &[u8]) -> u64 {
 mod x86 {
     use super::BLOCK_BYTES;
     use std::arch::x86_64::{
-        __m128i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_madd_epi16, _mm_set1_epi16, _mm_setzero_si128,
-        _mm_shuffle_epi32, _mm_xor_si128, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256,
-        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_xor_si256,
+        __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_madd_epi16, _mm_set1_epi16,
+        _mm_setzero_si128, _mm_shuffle_epi32, _mm_xor_si128, _mm256_add_epi32, _mm256_castsi256_si128,
+        _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi16, _mm256_setzero_si256,
+        _mm256_xor_si256,
     };
 
-    /// Four of the wider registers.
-    const WIDE_BLOCK_BYTES: usize = 128;
     /// Summed at a time: 2^15 words of at most 2^15 are within 32 bits and a sign.
     const STRETCH_BYTES: usize = 1 << 16;
     /// What is taken off each word.
     const BIAS: u64 = 1 << 15;
 
+    #[inline(always)]
     pub(super) fn sum_blocks(blocks: &[u8]) -> u64 {
-        if blocks.len() > STRETCH_BYTES {
-            return blocks.chunks(STRETCH_BYTES).map(sum_blocks).sum();
-        }
+        if blocks.len() > STRETCH_BYTES { sum_stretches(blocks) } else { sum_stretch(blocks) }
+    }
+
+    #[cold]
+    fn sum_stretches(blocks: &[u8]) -> u64 {
+        blocks.chunks(STRETCH_BYTES).map(sum_stretch).sum()
+    }
+
+    #[inline(always)]
+    fn sum_stretch(blocks: &[u8]) -> u64 {
         let wide = std::arch::is_x86_feature_detected!("avx2");
         // SAFETY: the processor has AVX2; every one has SSE2.
         let sum = unsafe { if wide { sum_avx2(blocks) } else { sum_sse2(blocks) } };
@@ -90,20 +97,31 @@ mod x86 {
 
     #[target_feature(enable = "avx2")]
     fn sum_avx2(blocks: &[u8]) -> i32 {
-        let (bias, ones) = (_mm256_set1_epi16(i16::MIN), _mm256_set1_epi16(1));
-        let mut lanes = [_mm256_setzero_si256(); WIDE_BLOCK_BYTES / 32];
-        let mut wide = blocks.chunks_exact(WIDE_BLOCK_BYTES);
-        for block in &mut wide {
-            for (lane, words) in lanes.iter_mut().zip(block.chunks_exact(32)) {
-                // SAFETY: there are as many bytes as in the register, and the load takes any alignment.
-                let words = unsafe { _mm256_loadu_si256(words.as_ptr().cast()) };
-                *lane = _mm256_add_epi32(*lane, _mm256_madd_epi16(_mm256_xor_si256(words, bias), ones));
-            }
+        let [mut a, mut b, mut c, mut d] = [_mm256_setzero_si256(); 4];
+        let (registers, rest) = blocks.as_chunks();
+        let (fours, registers) = registers.as_chunks();
+        for [first, second, third, fourth] in fours {
+            (a, b, c, d) = (add_avx2(a, first), add_avx2(b, second), add_avx2(c, third), add_avx2(d, fourth));
         }
-        let [a, b, c, d] = lanes;
+        let (two, one) = registers.as_chunks();
+        if let [[first, second], ..] = two {
+            (a, b) = (add_avx2(a, first), add_avx2(b, second));
+        }
+        if let [last, ..] = one {
+            c = add_avx2(c, last);
+        }
         let lanes = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
         let lanes = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-        lanes_sum(add_sse2(lanes, wide.remainder()))
+        lanes_sum(add_sse2(lanes, rest))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn add_avx2(lanes: __m256i, words: &[u8; 32]) -> __m256i {
+        let (bias, ones) = (_mm256_set1_epi16(i16::MIN), _mm256_set1_epi16(1));
+        // SAFETY: there are as many bytes as in the register, and the load takes any alignment.
+        let words = unsafe { _mm256_loadu_si256(words.as_ptr().cast()) };
+        _mm256_add_epi32(lanes, _mm256_madd_epi16(_mm256_xor_si256(words, bias), ones))
     }
 
     #[cfg(test)]

@@ -373,18 +373,31 @@ impl Raw {
         block: &[u8; N],
         header_bytes: usize,
     ) -> Result<&mut [u8; N], NoSpace> {
-        let start = self.start as usize;
-        if header_bytes > N || start < N {
+        if header_bytes > N || usize::from(self.start) < N {
+            return Err(NoSpace);
+        }
+        self.start -= header_bytes as u16;
+        self.len += header_bytes as u32;
+        self.sum = 0;
+        self.put_block(block, header_bytes)
+    }
+
+    /// Copies a block to where its last `inside` bytes are the first of the data, and all others lie in front of it.
+    #[inline(always)]
+    pub(super) fn put_block<const N: usize>(
+        &mut self,
+        block: &[u8; N],
+        inside: usize,
+    ) -> Result<&mut [u8; N], NoSpace> {
+        let end = usize::from(self.start) + inside;
+        if end < N || inside > self.len as usize {
             return Err(NoSpace);
         }
         debug_assert_eq!(self.pool.meta(self.frame).state.get(), OWNED);
-        self.start = (start - header_bytes) as u16;
-        self.len += header_bytes as u32;
-        self.sum = 0;
-        // SAFETY: the `N` bytes in front of the old start lie in the frame; nobody else reads or writes them, as in `bytes_mut`.
+        // SAFETY: the `N` bytes up to `end` lie in the frame, of which the data is a part; nobody else reads or writes them, as in `bytes_mut`.
         let at = unsafe {
-            let data = self.pool.base.add(((self.frame as usize) << self.pool.chunk_shift) + start);
-            &mut *data.sub(N).cast::<[u8; N]>()
+            let end = self.pool.base.add(((self.frame as usize) << self.pool.chunk_shift) + end);
+            &mut *end.sub(N).cast::<[u8; N]>()
         };
         *at = *block;
         Ok(at)

@@ -87,23 +87,32 @@ impl TxQueue {
         true
     }
 
-    /// As [`push_buf`](Self::push_buf), of a packet whose payload is kept for a retransmission: what lies behind the first `header_bytes` bytes, of which
-    /// `payload_sum` is the [sum](TxBuf::payload_sum).
+    /// As [`push_held`](Self::push_held), of a payload that is kept for a retransmission, behind the last `header_bytes` bytes of `block`, to a copy of which `complete`
+    /// gives what is their own: the payload's length and its [sum](TxBuf::payload_sum) are known then. All of the block is copied, see
+    /// [`prepend_block`](TxBuf::prepend_block).
     ///
-    /// # Errors
-    /// As of [`push_buf`](Self::push_buf), or there are not so many bytes.
+    /// `None`: the payload is left as it was, for the reasons of [`push_buf`](Self::push_buf) and [`prepend_block`](TxBuf::prepend_block).
     #[inline(always)]
-    pub fn push_retained(&mut self, buf: TxBuf, header_bytes: usize, payload_sum: u16) -> Result<Retained, TxBuf> {
-        if !self.admits_buf(&buf) || buf.len() < header_bytes {
-            return Err(buf);
+    pub fn push_retained<const N: usize>(
+        &mut self,
+        held: &mut Option<TxBuf>,
+        (block, header_bytes): (&[u8; N], usize),
+        sum: impl FnOnce(&[u8]) -> u16,
+        complete: impl FnOnce(&mut [u8; N], usize, u16),
+    ) -> Option<Retained> {
+        let buf = held.as_mut()?;
+        if !self.admits_buf(buf) || header_bytes > N {
+            return None;
         }
-        let mut raw = buf.0.into_raw();
-        self.append(raw.queue(RETAINED));
-        raw.start += header_bytes as u16;
-        raw.len -= header_bytes as u32;
-        let mut kept = Retained(Hold::new(raw));
+        let payload_sum = buf.payload_sum().unwrap_or_else(|| sum(buf.as_slice()));
+        let payload_len = buf.len();
+        complete(buf.0.put_block(block, 0).ok()?, payload_len, payload_sum);
+        let payload = buf.0.queue(RETAINED);
+        let (start, len) = (payload.start - header_bytes as u16, payload.len + header_bytes as u16);
+        self.append(Piece { start, len, ..payload });
+        let mut kept = Retained(Hold::new(held.take()?.0.into_raw()));
         kept.set_payload_sum(payload_sum);
-        Ok(kept)
+        Some(kept)
     }
 
     /// Takes the oldest descriptor.

@@ -7,7 +7,7 @@ use crate::simd;
 use std::net::Ipv4Addr;
 
 /// The folded sum of `bytes`; an odd last byte is padded with zero.
-#[inline]
+#[inline(always)]
 pub fn sum(bytes: &[u8]) -> u16 {
     // One's-complement addition does not care about byte order, nor about the words' length (RFC 1071 section 2): add native words, swap once.
     if bytes.len() >= VECTOR_BYTES_MIN { sum_long(bytes) } else { sum_short(0, bytes) }

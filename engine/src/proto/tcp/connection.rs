@@ -270,13 +270,13 @@ impl Connection {
     }
 
     /// Takes a buffer that it [takes](Self::takes).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enqueue(&mut self, buf: TxBuf, spares: &mut Spares) {
         self.send.enqueue(buf, false, spares);
     }
 
     /// A buffer of `len` bytes would be taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn takes(&self, len: usize, scarce: bool) -> bool {
         let waits = scarce && self.send.queued_bytes() > 0;
         len > 0 && len <= self.send.room(&self.options) as usize && !waits && self.closed.is_none() && self.can_queue()

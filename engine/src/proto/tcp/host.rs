@@ -47,17 +47,14 @@ pub trait Host {
     fn send_bare(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr) -> bool;
     /// Writes down the headers of segments that are sent together; sequence number, flags and payload are each one's own. `None`: the way is not known now.
     fn write_headers(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr) -> Option<Self::Headers>;
-    /// Sends a segment whose payload is the whole of one frame, which also gets the headers.
-    ///
-    /// # Errors
-    /// It could not go now.
+    /// Sends a segment whose payload is the whole of one frame, which also gets the headers. `None`: it could not go now, and the payload is left where it is.
     fn send_whole(
         &mut self,
         headers: &Self::Headers,
         seq: SeqNum,
         flags: u8,
-        payload: TxBuf,
-    ) -> Result<Retained, TxBuf>;
+        payload: &mut Option<TxBuf>,
+    ) -> Option<Retained>;
     /// Sends a segment whose payload lies in pieces, behind a frame with the headers. False: it could not go now.
     fn send_pieces(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr, payload: &[Stretch<'_>]) -> bool;
 }

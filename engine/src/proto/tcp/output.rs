@@ -5,11 +5,10 @@ use super::{
     connection::{Connection, Probe},
     header::Told,
     host::{Host, Stretch},
-    sender::{Bytes, Marks, Payload, Pending, Phase, Segment},
+    sender::{Bytes, Marks, Payload, Phase, Segment},
     types::{NEVER, TcpState},
 };
 use crate::{
-    buf::{Retained, TxBuf},
     time::{Duration, Instant},
     wire::{
         seq::SeqNum,
@@ -42,10 +41,21 @@ enum Sent {
     Blocked,
 }
 
-/// What segments that leave together have in common.
+/// What new segments that leave together have in common: none of it changes while they are sent.
 struct Train<H> {
-    headers: H,
-    flags: u8,
+    /// Bytes of a full segment.
+    mss: u32,
+    /// Where the peer's window ends.
+    edge: SeqNum,
+    /// As if nothing before this were in flight.
+    in_flight_from: SeqNum,
+    cwnd_bytes: u32,
+    /// All of them are to be pushed to the application.
+    push_all: bool,
+    /// When they are sent: behind what was sent again in the same moment.
+    sent_at: Instant,
+    /// Headers, and the flags in them, once a segment is a frame's whole payload.
+    headers: Option<(H, u8)>,
 }
 
 /// What keeps the next new segment back.
@@ -193,9 +203,9 @@ impl Connection {
         self.send.cwnd_limited = false;
         let first = self.send.segments.is_empty();
         let before = self.send.nxt;
-        let mut train = None;
+        let (mut train, pacing) = (self.train(now), self.options.pacing);
         let progress = loop {
-            let len = match self.next_segment(false, host) {
+            let len = match self.next_segment(&train, false, host) {
                 Next::Segment(len) => len,
                 Next::Congestion => {
                     self.send.cwnd_limited = true;
@@ -210,7 +220,7 @@ impl Connection {
             if *left == 0 {
                 break Progress::More;
             }
-            if self.options.pacing && self.send.pace_at > now {
+            if pacing && self.send.pace_at > now {
                 break Progress::Done;
             }
             if self.send_segment(len, &mut train, host) == Sent::Blocked {
@@ -219,9 +229,12 @@ impl Connection {
                 break Progress::Blocked;
             }
             *left -= 1;
-            self.pace(len, now);
+            if pacing {
+                self.pace(len, now);
+            }
         };
         if self.send.nxt != before {
+            self.note_sent(before, host);
             self.send.sent_at = now;
             if first {
                 self.send.waiting_since = now;
@@ -245,9 +258,6 @@ impl Connection {
 
     /// The hook for pacing: half as much again as the window in a round trip, in bursts.
     fn pace(&mut self, len: u32, now: Instant) {
-        if !self.options.pacing {
-            return;
-        }
         let Some(srtt) = self.send.rtt.srtt() else { return };
         let window = &self.send.window;
         let factor = if window.in_slow_start() { 2 } else { 1 };
@@ -258,17 +268,28 @@ impl Connection {
         self.send.pace_at = from + Duration::from_nanos(gap_ns);
     }
 
+    fn train<H>(&self, now: Instant) -> Train<H> {
+        let send = &self.send;
+        Train {
+            mss: u32::from(send.mss),
+            edge: send.una + send.wnd,
+            in_flight_from: send.una + send.not_in_flight(),
+            cwnd_bytes: send.window.cwnd_bytes,
+            push_all: self.options.push_all,
+            sent_at: now.max(send.resent_at),
+            headers: None,
+        }
+    }
+
     /// How long the next segment of new data is, and whether it may go.
     #[inline(always)]
-    fn next_segment(&self, forced: bool, host: &impl Host) -> Next {
+    fn next_segment<H>(&self, train: &Train<H>, forced: bool, host: &impl Host) -> Next {
         let send = &self.send;
-        let mss = u32::from(send.mss);
-        let in_flight = send.in_flight();
+        let mss = train.mss;
         let Some(first) = send.pending.front() else {
             return if send.fin_queued && !send.fin_sent { Next::Segment(0) } else { Next::Nothing };
         };
-        let edge = send.una + send.wnd;
-        let usable = if edge.gt(send.nxt) { edge.since(send.nxt) } else { 0 };
+        let usable = train.edge.diff(send.nxt).max(0) as u32;
         let more = send.pending.len() > 1;
         let mut len = first.len.min(mss);
         if len < mss && more && !self.options.nodelay && host.pieces_max(&self.ends) > 2 {
@@ -284,7 +305,8 @@ impl Connection {
         if forced {
             return Next::Segment(len);
         }
-        if in_flight > 0 && in_flight + len > send.window.cwnd_bytes {
+        let in_flight = send.nxt.diff(train.in_flight_from);
+        if in_flight > 0 && in_flight as u32 + len > train.cwnd_bytes {
             return Next::Congestion;
         }
         // Minshall's variant of Nagle's algorithm: one small segment at a time, unless there is more behind it or nothing will follow.
@@ -297,7 +319,7 @@ impl Connection {
 
     #[inline(never)]
     fn next_forced(&self, host: &impl Host) -> Next {
-        self.next_segment(true, host)
+        self.next_segment(&self.train::<()>(host.now()), true, host)
     }
 
     /// How many bytes of the first pending buffers one segment can take in `pieces_max` descriptors with the headers'.
@@ -316,105 +338,127 @@ impl Connection {
 
     #[inline(never)]
     fn send_alone(&mut self, len: u32, host: &mut impl Host) -> Sent {
-        self.send_segment(len, &mut None, host)
+        let before = self.send.nxt;
+        let mut train = self.train(host.now());
+        let sent = self.send_segment(len, &mut train, host);
+        if sent == Sent::Yes {
+            self.note_sent(before, host);
+        }
+        sent
     }
 
-    /// Sends `len` bytes of new data, or a FIN alone. `train` is for the segments of one call of [`poll_transmit`](Self::poll_transmit).
+    /// Sends `len` bytes of new data, or a FIN alone. [`note_sent`](Self::note_sent) has to follow the last segment of a train.
     #[inline(always)]
-    fn send_segment<H: Host>(&mut self, len: u32, train: &mut Option<Train<H::Headers>>, host: &mut H) -> Sent {
-        let now = host.now();
+    fn send_segment<H: Host>(&mut self, len: u32, train: &mut Train<H::Headers>, host: &mut H) -> Sent {
         let seq = self.send.nxt;
-        let empties = self.send.end == seq + len;
-        let fin = empties && self.send.fin_queued && !self.send.fin_sent;
-        let mut marks = Marks::default();
-        let mut bits = flags::ACK;
-        if fin {
+        let (mut bits, mut marks) = (flags::ACK, Marks::default());
+        if self.send.end == seq + len || train.push_all || self.send.cwr {
+            (bits, marks) = self.special(len);
+        }
+        if self.send.pending.front().is_some_and(|first| first.len == len && first.buf.is_some()) {
+            // An urgent pointer counts from each segment's own sequence number.
+            if train.headers.is_none() || self.send.urgent_end.is_some() {
+                self.write_headers(train, host);
+            }
+            let (Some((headers, flags)), Some(first)) = (&train.headers, self.send.pending.front_mut()) else {
+                return Sent::Blocked;
+            };
+            let Some(kept) = host.send_whole(headers, seq, flags | bits, &mut first.buf) else { return Sent::Blocked };
+            // Its buffer is taken: nothing is left to be dropped.
+            std::mem::forget(self.send.pending.pop_front());
+            // Made in its place: payloads of several kinds would meet on the stack and be moved there.
+            self.append_segment(len, marks, train, || Payload::Kept(kept), host);
+        } else {
+            let Some(payload) = self.send_other(len, bits, host) else { return Sent::Blocked };
+            self.append_segment(len, marks, train, || payload, host);
+        }
+        if bits & flags::CWR != 0 {
+            self.send.cwr = false;
+        }
+        Sent::Yes
+    }
+
+    /// Flags and marks of the next segment, where they are not what most have.
+    #[inline(never)]
+    fn special(&self, len: u32) -> (u8, Marks) {
+        let last = self.send.end == self.send.nxt + len;
+        let (mut bits, mut marks) = (flags::ACK, Marks::default());
+        if last && self.send.fin_queued && !self.send.fin_sent {
             bits |= flags::FIN;
             marks.set(Marks::FIN);
         }
-        if (empties || self.options.push_all) && len > 0 {
+        if (last || self.options.push_all) && len > 0 {
             bits |= flags::PSH;
             marks.set(Marks::PUSH);
         }
         if self.send.cwr && len > 0 {
             bits |= flags::CWR;
         }
-        let whole = self.send.pending.front().is_some_and(|first| first.len == len && first.buf.is_some());
-        let payload = if whole
-            && let Some(first) = self.send.pending.pop_front()
-            && let Pending { buf: Some(buf), open, .. } = first
-        {
-            match self.send_whole(seq, bits, buf, train, host) {
-                Ok(kept) => Payload::Kept(kept),
-                Err(buf) => {
-                    self.send.pending.push_front(Pending { seq, len, buf: Some(buf), open });
-                    return Sent::Blocked;
-                }
-            }
-        } else if len == 0 {
+        (bits, marks)
+    }
+
+    /// The headers of segments that are a frame's whole payload.
+    #[inline(never)]
+    fn write_headers<H: Host>(&mut self, train: &mut Train<H::Headers>, host: &mut H) {
+        let (ip, repr) = (self.ip(true), self.repr(self.send.nxt, flags::ACK, host));
+        train.headers = host.write_headers(&self.ends, ip, &repr).map(|headers| (headers, repr.flags));
+    }
+
+    /// Sends a segment that is not one frame's payload; `None`: it could not go now.
+    #[inline(never)]
+    fn send_other(&mut self, len: u32, bits: u8, host: &mut impl Host) -> Option<Payload> {
+        let seq = self.send.nxt;
+        if len == 0 {
             let (ip, repr) = (self.ip(false), self.bare_repr(seq, bits, host));
-            if !host.send_bare(&self.ends, ip, &repr) {
-                return Sent::Blocked;
-            }
-            Payload::None
-        } else {
-            let (ip, repr) = (self.ip(true), self.repr(seq, bits, host));
-            self.freeze(len);
-            if !host.send_pieces(&self.ends, ip, &repr, &stretches(&self.send.shared, seq, len)) {
-                return Sent::Blocked;
-            }
-            self.consume_pending(len);
-            Payload::Shared
-        };
-        if self.send.pending.is_empty() {
-            host.spares().pending.strip(&mut self.send.pending);
+            return host.send_bare(&self.ends, ip, &repr).then_some(Payload::None);
         }
+        let (ip, repr) = (self.ip(true), self.repr(seq, bits, host));
+        self.freeze(len);
+        if !host.send_pieces(&self.ends, ip, &repr, &stretches(&self.send.shared, seq, len)) {
+            return None;
+        }
+        self.consume_pending(len);
+        Some(Payload::Shared)
+    }
+
+    /// A segment with the next `len` bytes was sent.
+    #[inline(always)]
+    fn append_segment<H>(
+        &mut self,
+        len: u32,
+        marks: Marks,
+        train: &Train<H>,
+        payload: impl FnOnce() -> Payload,
+        host: &mut impl Host,
+    ) {
+        let (seq, sent_at) = (self.send.nxt, train.sent_at);
+        let taken = len + u32::from(marks.has(Marks::FIN));
         host.spares().segments.equip(&mut self.send.segments);
-        let taken = len + u32::from(fin);
-        // Behind what was sent again in the same moment.
-        let sent_at = now.max(self.send.resent_at);
-        push_with(&mut self.send.segments, || Segment { seq, len: taken, sent_at, marks, payload });
+        push_with(&mut self.send.segments, || Segment { seq, len: taken, sent_at, marks, payload: payload() });
         self.send.nxt = seq + taken;
-        if len < u32::from(self.send.mss) {
+        if len < train.mss {
             self.send.small_end = self.send.nxt;
         }
-        if len > 0 {
-            self.send.cwr = false;
-        }
-        if let Phase::Recovery { prr, .. } = &mut self.send.phase {
-            prr.on_sent(taken);
-        }
-        host.counters().tcp_tx_payload_bytes += u64::from(len);
-        if fin {
+        if marks.has(Marks::FIN) {
             self.send.fin_sent = true;
             self.state = match self.state {
                 TcpState::CloseWait => TcpState::LastAck,
                 _ => TcpState::FinWait1,
             };
         }
-        self.acknowledged(if len == 0 { Told::All } else { Told::Number });
-        Sent::Yes
     }
 
-    /// Sends a segment whose payload is a frame's, with the headers of `train` if those still hold.
-    #[inline(always)]
-    fn send_whole<H: Host>(
-        &mut self,
-        seq: SeqNum,
-        bits: u8,
-        payload: TxBuf,
-        train: &mut Option<Train<H::Headers>>,
-        host: &mut H,
-    ) -> Result<Retained, TxBuf> {
-        // An urgent pointer counts from each segment's own sequence number.
-        if train.is_none() || self.send.urgent_end.is_some() {
-            let (ip, repr) = (self.ip(true), self.repr(seq, flags::ACK, host));
-            *train = host.write_headers(&self.ends, ip, &repr).map(|headers| Train { headers, flags: repr.flags });
+    /// New segments were sent, all that follows `before`.
+    fn note_sent(&mut self, before: SeqNum, host: &mut impl Host) {
+        host.spares().pending.strip(&mut self.send.pending);
+        let taken = self.send.nxt.since(before);
+        if let Phase::Recovery { prr, .. } = &mut self.send.phase {
+            prr.on_sent(taken);
         }
-        match train {
-            Some(train) => host.send_whole(&train.headers, seq, train.flags | bits, payload),
-            None => Err(payload),
-        }
+        let last = self.send.segments.back().map(|last| (last.marks.has(Marks::FIN), last.payload_len()));
+        let (fin, last_payload_len) = last.unwrap_or_default();
+        host.counters().tcp_tx_payload_bytes += u64::from(taken - u32::from(fin));
+        self.acknowledged(if last_payload_len == 0 { Told::All } else { Told::Number });
     }
 
     /// The first `len` pending bytes become frozen ones.
@@ -483,13 +527,11 @@ impl Connection {
         let repr = self.repr(seq, bits, host);
         let (sent, payload) = match payload {
             Payload::Ready(buf) => {
-                let sent = match host.write_headers(&self.ends, ip, &repr) {
-                    Some(headers) => host.send_whole(&headers, seq, repr.flags, buf),
-                    None => Err(buf),
-                };
-                match sent {
-                    Ok(kept) => (true, Payload::Kept(kept)),
-                    Err(buf) => (false, Payload::Ready(buf)),
+                let (headers, mut held) = (host.write_headers(&self.ends, ip, &repr), Some(buf));
+                let kept = headers.and_then(|headers| host.send_whole(&headers, seq, repr.flags, &mut held));
+                match kept {
+                    Some(kept) => (true, Payload::Kept(kept)),
+                    None => (false, held.map_or(Payload::None, Payload::Ready)),
                 }
             }
             Payload::Shared => {

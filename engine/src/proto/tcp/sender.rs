@@ -29,6 +29,9 @@ use std::{collections::VecDeque, rc::Rc};
 /// Room for all headers of a segment in front of its payload; a buffer with less goes out behind a frame of headers.
 const HEADROOM_MIN: usize = 128;
 
+/// More is never in flight (RFC 7323 section 2.3).
+const WINDOW_BYTES_MAX: u32 = 1 << 30;
+
 /// What is known of a segment in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks(u8);
@@ -328,22 +331,27 @@ impl Sender {
     /// Bytes that are thought to be in the network (RFC 6675's pipe).
     #[inline]
     pub(super) fn in_flight(&self) -> u32 {
-        let out = self.nxt.since(self.una);
+        self.nxt.since(self.una).saturating_sub(self.not_in_flight())
+    }
+
+    /// Of those that were sent and are not acknowledged, bytes that are thought to be there or lost.
+    #[inline]
+    pub(super) fn not_in_flight(&self) -> u32 {
         if self.sacked_bytes | self.lost_bytes | self.dup_acks == 0 {
-            return out;
+            return 0;
         }
         let dup = self.dup_acks.saturating_mul(u32::from(self.mss));
-        out.saturating_sub(self.sacked_bytes).saturating_sub(self.lost_bytes).saturating_sub(dup)
+        self.sacked_bytes.saturating_add(self.lost_bytes).saturating_add(dup).min(WINDOW_BYTES_MAX)
     }
 
     /// Takes a buffer, which fits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, buf: TxBuf, open: bool, spares: &mut Spares) {
-        let len = buf.total_len() as u32;
+        let (len, whole) = (buf.total_len() as u32, buf.is_single() && buf.headroom() >= HEADROOM_MIN);
         let seq = self.end;
         self.end = seq + len;
         spares.pending.equip(&mut self.pending);
-        if buf.is_single() && buf.headroom() >= HEADROOM_MIN {
+        if whole {
             push_with(&mut self.pending, || Pending { seq, len, buf: Some(buf), open });
         } else {
             self.enqueue_frozen(seq, len, buf, open);

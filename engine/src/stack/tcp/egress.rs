@@ -145,24 +145,16 @@ impl Host for Stack {
         headers: &SegmentHeaders,
         seq: SeqNum,
         flags: u8,
-        mut payload: TxBuf,
-    ) -> Result<Retained, TxBuf> {
+        payload: &mut Option<TxBuf>,
+    ) -> Option<Retained> {
         let egress = &mut self.ifaces[usize::from(headers.iface.0)].egress;
-        if egress.room() == 0 {
-            return Err(payload);
-        }
-        let payload_sum = match payload.payload_sum() {
-            Some(sum) => sum,
-            None => checksum::sum(payload.as_slice()),
-        };
-        let payload_len = payload.len();
-        let Ok(block) = payload.prepend_block(&headers.block, headers.len) else { return Err(payload) };
-        headers.complete(block, seq, flags, payload_len, payload_sum);
-        let kept = egress.push_retained(payload, headers.len, payload_sum)?;
+        let kept = egress.push_retained(payload, (&headers.block, headers.len), checksum::sum, |block, len, sum| {
+            headers.complete(block, seq, flags, len, sum);
+        })?;
         self.counters.tx_frames += 1;
-        self.counters.tx_bytes += (headers.len + payload_len) as u64;
+        self.counters.tx_bytes += (headers.len + kept.len()) as u64;
         self.counters.tcp_tx_segments += 1;
-        Ok(kept)
+        Some(kept)
     }
 
     fn send_pieces(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr, payload: &[Stretch<'_>]) -> bool {
