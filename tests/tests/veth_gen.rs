@@ -45,7 +45,8 @@ fn the_generator_exchanges_requests_over_the_engines_sockets() {
     echo(&topology);
     let (target, address) = (format!("{PEER_V4}:7"), format!("{ENGINE_V4}/{PREFIX_V4}"));
     for load in ["udp-rr", "tcp-rr", "tcp-crr"] {
-        for rate in [&["--rate", "200"][..], &[]] {
+        // Ten requests in all: as long as a busy machine's peer does not tell its address, 16 wait for it, and what is beyond them is lost.
+        for rate in [&["--rate", "20"][..], &[]] {
             let mut command = topology.engine.command(framewire_binary().expect("the appliance"));
             command.args(["gen", load, "--target", &target, "--engine", ENGINE_INTERFACE, "--address", &address]);
             command.args(["--connections", "3", "--seconds", "0.5", "--warm-up", "0", "--json"]).args(rate);
@@ -58,7 +59,7 @@ fn the_generator_exchanges_requests_over_the_engines_sockets() {
             assert_eq!(result["unanswered"], 0, "{load} {rate:?}: {output}");
             let exchanges = result["exchanges"].as_u64().expect("a number");
             // However slow the machine is, all that was due is counted.
-            assert!(if rate.is_empty() { exchanges > 0 } else { exchanges == 100 }, "{load} {rate:?}: {output}");
+            assert!(if rate.is_empty() { exchanges > 0 } else { exchanges == 10 }, "{load} {rate:?}: {output}");
         }
     }
 }

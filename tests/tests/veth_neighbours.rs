@@ -68,8 +68,7 @@ fn the_engine_finds_the_kernel() {
         return;
     }
     let topology = Topology::builder().build().expect("topology");
-    let sink = topology.peer.udp((PEER_V4, 9)).expect("bind");
-    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+    let sink = topology.peer.udp_sink((PEER_V4, 9), TIMEOUT).expect("sink");
     let wire = PacketSocket::open(&topology.peer, PEER_INTERFACE).expect("packet socket");
     let source = "[[service]]\nkind = \"udp-source\"\ndestination = \"10.77.0.2:9\"\ncount = 100\nrate_pps = 10_000\n";
     let appliance = Appliance::start(&topology.engine, &configuration("", source)).expect("appliance");

@@ -62,8 +62,7 @@ fn sources_on_all_queues_find_the_neighbour() {
         return;
     }
     let topology = Topology::builder().queues(4).build().expect("topology");
-    let sink = topology.peer.udp((PEER_V4, 9)).expect("bind");
-    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+    let sink = topology.peer.udp_sink((PEER_V4, 9), TIMEOUT).expect("sink");
     let source = "[[service]]\nkind = \"udp-source\"\ndestination = \"10.77.0.2:9\"\nrate_pps = 4000\ncount = 400\n";
     let appliance = Appliance::start(&topology.engine, &configuration("queues = 4\n", source)).expect("appliance");
     // All workers must get the answer to their question, on whatever queue it comes in.

@@ -40,8 +40,7 @@ fn a_source_keeps_its_rate() {
         return;
     }
     let topology = Topology::builder().build().expect("topology");
-    let sink = topology.peer.udp((PEER_V4, 9)).expect("bind");
-    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+    let sink = topology.peer.udp_sink((PEER_V4, 9), TIMEOUT).expect("sink");
     let source = "[[service]]\nkind = \"udp-source\"\ndestination = \"10.77.0.2:9\"\nlocal = \"10.77.0.1:900\"\n\
                   payload_bytes = 1472\nrate_pps = 5000\ncount = 5000\n";
     let appliance = Appliance::start(&topology.engine, &configuration("", source)).expect("appliance");
@@ -72,8 +71,7 @@ fn large_buffers(mtu: u32) {
     const PAYLOAD_BYTES: usize = 65_507;
     const COUNT: u64 = 50;
     let topology = Topology::builder().mtu(mtu).build().expect("topology");
-    let sink = topology.peer.udp((PEER_V4, 9)).expect("bind");
-    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+    let sink = topology.peer.udp_sink((PEER_V4, 9), TIMEOUT).expect("sink");
     let source = format!(
         "[[service]]\nkind = \"udp-source\"\ndestination = \"10.77.0.2:9\"\npayload_bytes = {PAYLOAD_BYTES}\n\
          rate_pps = 100\ncount = {COUNT}\n"

@@ -66,8 +66,7 @@ fn the_engine_finds_those_who_never_spoke_to_it() {
         return;
     }
     let topology = Topology::builder().host_address().build().expect("topology");
-    let sink = topology.peer.udp((PEER_V4, 9)).expect("bind");
-    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+    let sink = topology.peer.udp_sink((PEER_V4, 9), TIMEOUT).expect("sink");
     let services = format!(
         "[[service]]\nkind = \"udp-source\"\nlocal = \"{}\"\ndestination = \"{PEER_V4}:9\"\ncount = 100\nrate_pps = 1_000\n",
         local(5000)

@@ -9,8 +9,7 @@ use std::{
 
 use framewire_tests::rig::{
     Counting, ECHO, ENGINE_INTERFACE, ENGINE_MAC, ENGINE_V4, EchoLoad, Guest, NetNs, PEER_INTERFACE, PEER_MAC, PEER_V4,
-    PREFIX_V4, Report, StreamExt, StreamLoad, UdpClient, Wire, configuration, force_receive_buffer, guest_peer,
-    pattern,
+    PREFIX_V4, Report, StreamExt, StreamLoad, UdpClient, Wire, configuration, guest_peer, pattern,
 };
 
 /// Everything is emulated, on cores that others use too.
@@ -92,10 +91,7 @@ fn buffers_of_64_kib_arrive_whole() {
         "[[service]]\nkind = \"udp-source\"\ndestination = \"{PEER_V4}:9\"\npayload_bytes = {PAYLOAD_BYTES_MAX}\n\
          rate_pps = 10\ncount = {COUNT}\n"
     );
-    let sink = peer.udp((PEER_V4, 9)).expect("bind");
-    sink.set_read_timeout(Some(TIMEOUT)).expect("timeout");
-    // All of them: the default holds one, and this thread shares its core with the emulation.
-    force_receive_buffer(&sink, 16 << 20).expect("SO_RCVBUFFORCE");
+    let sink = peer.udp_sink((PEER_V4, 9), TIMEOUT).expect("sink");
     let memory = "frames = 8192\nrun_frames = 2176\n";
     let config = configuration(&format!("{REQUIRED}{memory}"), &format!("{ECHO}{source}"));
     let appliance = guest.start_appliance(&config).expect("appliance");

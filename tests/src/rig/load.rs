@@ -15,8 +15,8 @@ use anyhow::{Result, bail};
 
 use super::{NetNs, UdpClient, pattern};
 
-/// Datagrams on their way at once: enough to keep both ends busy, less than any queue between them holds.
-const WINDOW: u64 = 64;
+/// Datagrams of an [`EchoLoad`] on their way at once: enough to keep both ends busy, less than any queue between them holds.
+pub const LOAD_WINDOW: u64 = 64;
 /// No load outlives this, whatever becomes of its test: longer than any test waits for all of its steps.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -81,7 +81,7 @@ fn keep_full(client: &UdpClient, payload: &[u8], stop: &AtomicBool, answered: &A
     let begun = Instant::now();
     let mut outstanding = 0;
     while !stop.load(Ordering::Relaxed) && begun.elapsed() < LONGEST {
-        while outstanding < WINDOW {
+        while outstanding < LOAD_WINDOW {
             if client.send(payload).is_err() {
                 // Nobody is there at the moment, or the link is down: that is what some tests are about.
                 thread::sleep(Duration::from_millis(5));

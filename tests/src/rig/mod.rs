@@ -49,12 +49,12 @@ use std::{
 pub use appliance::{Appliance, ECHO, configuration, framewire_binary};
 pub use c::build_c;
 pub use guest::{Guest, GuestAppliance, Wire, guest_peer};
-pub use load::EchoLoad;
+pub use load::{EchoLoad, LOAD_WINDOW};
 pub use netns::{NetNs, PingReport};
 pub use packet::{PacketSocket, error_of_protocol};
 pub use process::Process;
 pub use report::Report;
-pub use tcp::{Counting, StreamExt, StreamLoad, allow_open_files, force_receive_buffer};
+pub use tcp::{Counting, StreamExt, StreamLoad, allow_open_files};
 pub use topology::{
     ENGINE_INTERFACE, ENGINE_MAC, ENGINE_V4, ENGINE_V6, HOST_V4, HOST_V6, PEER_INTERFACE, PEER_MAC, PEER_V4, PEER_V6,
     PREFIX_V4, PREFIX_V6, SECOND_INTERFACE, SECOND_V4, Topology, TopologyBuilder,

@@ -16,6 +16,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use super::tcp::force_receive_buffer;
+
 /// Where iproute2 keeps named namespaces.
 const RUN_DIR: &str = "/run/netns";
 /// Namespace names are `fw-<pid>-<number>-<label>`: whose process is gone can be swept.
@@ -116,6 +118,17 @@ impl NetNs {
     pub fn udp(&self, address: impl Into<SocketAddr>) -> io::Result<UdpSocket> {
         let address = address.into();
         self.enter(|| UdpSocket::bind(address))
+    }
+
+    /// A UDP socket of this namespace that waits so long for each datagram and holds 16 MiB of them: its reader may have to wait for a core.
+    ///
+    /// # Errors
+    /// As [`Self::udp`], and whatever `SO_RCVBUFFORCE` refuses (no CAP_NET_ADMIN).
+    pub fn udp_sink(&self, address: impl Into<SocketAddr>, timeout: Duration) -> io::Result<UdpSocket> {
+        let socket = self.udp(address)?;
+        socket.set_read_timeout(Some(timeout))?;
+        force_receive_buffer(&socket, 16 << 20)?;
+        Ok(socket)
     }
 
     /// A TCP listener inside the namespace.

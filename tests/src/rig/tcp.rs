@@ -210,7 +210,7 @@ fn set_option<T>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Re
 ///
 /// # Errors
 /// Whatever `SO_RCVBUFFORCE` refuses (no CAP_NET_ADMIN).
-pub fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+pub(super) fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
 }
