@@ -149,6 +149,8 @@ fn a_capture_file_holds_what_went_by() {
     let packets = captured_packets(&bytes);
     let frames = report.port("rx_packets").expect("rx") + report.port("tx_packets").expect("tx");
     assert_eq!(packets.len() as u64, frames);
+    let count = |name| report.port(name).expect(name);
+    assert_eq!((count("captured"), count("capture_dropped"), count("capture_failed")), (frames, 0, 0));
     for number in 0..50 {
         let payload = pattern(300, number);
         let with = packets.iter().filter(|packet| packet.ends_with(&payload)).count();

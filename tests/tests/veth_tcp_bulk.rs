@@ -231,6 +231,11 @@ fn streams_survive_every_fault_at_once() {
     let report = appliance.stop().expect("stop");
     check_counts(&report, 4 * MIB, 4 * MIB);
     assert!(report.counter("drop_tcp_checksum").expect("counter") > 0, "a flipped bit was taken");
+    for fault in ["dropped", "duplicated", "reordered", "corrupted", "truncated", "delayed"] {
+        for direction in ["rx", "tx"] {
+            assert!(report.port(&format!("fault_{direction}_{fault}")).expect("counter") > 0, "{direction} {fault}");
+        }
+    }
 }
 
 #[test]

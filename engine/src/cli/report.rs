@@ -106,6 +106,28 @@ fn port_help(name: &str) -> &'static str {
         "kernel_rx_ring_full" => "Kernel: packets dropped because the RX ring was full.",
         "kernel_rx_fill_ring_empty" => "Kernel: the fill ring was empty when a packet came.",
         "kernel_tx_ring_empty" => "Kernel: the TX ring was empty when it looked.",
+        "captured" => "Packets handed to the writer of the capture.",
+        "capture_dropped" => {
+            "Packets that are not in the capture: its writer was behind, or the file could not be written."
+        }
+        "capture_failed" => "1: the capture's file could not be written any more.",
+        _ => name.strip_prefix("fault_rx_").or_else(|| name.strip_prefix("fault_tx_")).map_or("", fault_help),
+    }
+}
+
+/// The sentence of a fault on purpose.
+fn fault_help(fault: &str) -> &'static str {
+    match fault {
+        "seen" => "Faults on purpose: packets that could have had one.",
+        "dropped" => "Faults on purpose: packets that vanished.",
+        "duplicated" => "Faults on purpose: packets that came twice.",
+        "reordered" => "Faults on purpose: packets that another one overtook.",
+        "corrupted" => "Faults on purpose: packets of which a bit flipped.",
+        "truncated" => "Faults on purpose: packets that lost their end.",
+        "delayed" => "Faults on purpose: packets that came later.",
+        "held_full" => "Faults on purpose: packets that passed at once because too many are held.",
+        "no_frame" => "Faults on purpose: packets that passed unchanged because no frame was free for a copy.",
+        "dropped_at_close" => "Faults on purpose: packets held when the port was closed.",
         _ => "",
     }
 }
@@ -125,7 +147,10 @@ mod tests {
 
     #[test]
     fn every_port_counter_has_a_sentence() {
-        for (name, _) in PortStats::default().iter() {
+        let all =
+            PortStats { faults: Some(Default::default()), capture: Some(Default::default()), ..Default::default() };
+        assert_eq!(all.iter().count(), PortStats::default().iter().count() + 2 * 10 + 3);
+        for (name, _) in all.iter() {
             assert!(port_help(name).ends_with('.'), "{name}");
         }
     }

@@ -112,6 +112,44 @@ pub struct FaultCounts {
     pub dropped_at_close: u64,
 }
 
+impl FaultCounts {
+    /// Their names where they are reported, of received and of sent packets.
+    const NAMES: [(&'static str, &'static str); 10] = [
+        ("fault_rx_seen", "fault_tx_seen"),
+        ("fault_rx_dropped", "fault_tx_dropped"),
+        ("fault_rx_duplicated", "fault_tx_duplicated"),
+        ("fault_rx_reordered", "fault_tx_reordered"),
+        ("fault_rx_corrupted", "fault_tx_corrupted"),
+        ("fault_rx_truncated", "fault_tx_truncated"),
+        ("fault_rx_delayed", "fault_tx_delayed"),
+        ("fault_rx_held_full", "fault_tx_held_full"),
+        ("fault_rx_no_frame", "fault_tx_no_frame"),
+        ("fault_rx_dropped_at_close", "fault_tx_dropped_at_close"),
+    ];
+
+    /// Every count of both directions with its name, in a fixed order.
+    pub(super) fn named([rx, tx]: [Self; 2]) -> impl Iterator<Item = (&'static str, u64)> {
+        let both = Self::NAMES.into_iter().zip(rx.values().into_iter().zip(tx.values()));
+        both.flat_map(|((rx_name, tx_name), (rx, tx))| [(rx_name, rx), (tx_name, tx)])
+    }
+
+    fn values(self) -> [u64; 10] {
+        let Self {
+            seen,
+            dropped,
+            duplicated,
+            reordered,
+            corrupted,
+            truncated,
+            delayed,
+            held_full,
+            no_frame,
+            dropped_at_close,
+        } = self;
+        [seen, dropped, duplicated, reordered, corrupted, truncated, delayed, held_full, no_frame, dropped_at_close]
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     rx_faults: Cell<Faults>,
@@ -297,7 +335,7 @@ impl<P: Port> Port for FaultPort<P> {
     }
 
     fn stats(&self) -> PortStats {
-        self.inner.stats()
+        PortStats { faults: Some([self.rx.counts, self.tx.counts]), ..self.inner.stats() }
     }
 
     fn close(&mut self, patience: Duration) {

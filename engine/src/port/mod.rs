@@ -131,10 +131,14 @@ pub struct PortStats {
     pub kernel_rx_fill_ring_empty: u64,
     /// Kernel: the TX ring was empty when it looked.
     pub kernel_tx_ring_empty: u64,
+    /// Faults on purpose, of received and of sent packets, where the port has them.
+    pub faults: Option<[fault::FaultCounts; 2]>,
+    /// The capture, where there is one.
+    pub capture: Option<pcap::PcapStats>,
 }
 
 impl PortStats {
-    /// Every count with its name, in a fixed order.
+    /// Every count with its name, in a fixed order; those of faults and of a capture only where the port has them.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let Self {
             rx_packets,
@@ -155,7 +159,17 @@ impl PortStats {
             kernel_rx_ring_full,
             kernel_rx_fill_ring_empty,
             kernel_tx_ring_empty,
+            faults,
+            capture,
         } = *self;
+        let faults = faults.into_iter().flat_map(fault::FaultCounts::named);
+        let capture = capture.into_iter().flat_map(|capture| {
+            [
+                ("captured", capture.captured),
+                ("capture_dropped", capture.dropped),
+                ("capture_failed", u64::from(capture.failed)),
+            ]
+        });
         [
             ("rx_packets", rx_packets),
             ("rx_bytes", rx_bytes),
@@ -177,6 +191,8 @@ impl PortStats {
             ("kernel_tx_ring_empty", kernel_tx_ring_empty),
         ]
         .into_iter()
+        .chain(faults)
+        .chain(capture)
     }
 }
 

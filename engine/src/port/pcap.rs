@@ -221,7 +221,7 @@ impl<P: Port> Port for PcapPort<P> {
     }
 
     fn stats(&self) -> PortStats {
-        self.inner.stats()
+        PortStats { capture: Some(self.tap.stats()), ..self.inner.stats() }
     }
 
     /// Also waits for the disk, so that the file is complete.

@@ -98,6 +98,9 @@ fn without_faults_everything_passes_unchanged() {
         assert_eq!(rig.turn(at(1)), [vec![i; (60 + i as usize) * (1 + i as usize % 3)]]);
     }
     assert_eq!(rig.port.next_deadline(), None);
+    let named: Vec<_> =
+        rig.port.stats().iter().filter(|(name, value)| name.starts_with("fault_") && *value > 0).collect();
+    assert_eq!(named, [("fault_rx_seen", 40), ("fault_tx_seen", 40)]);
     let control = rig.close();
     assert_eq!(control.rx_counts(), FaultCounts { seen: 40, ..FaultCounts::default() });
     assert_eq!(control.tx_counts(), FaultCounts { seen: 40, ..FaultCounts::default() });
