@@ -114,6 +114,7 @@ impl Contest {
                 notes: Vec::new(),
             })
             .collect();
+        let mut notes = vec![Notes::default(); rows.len()];
         for number in 1..=plan.rounds {
             for (index, contender) in contenders.iter().enumerate() {
                 if stop.is_set() {
@@ -125,12 +126,14 @@ impl Contest {
                 let turn = contender.measure(plan).with_context(|| name)?;
                 ensure!(turn.figures.len() == rows.len(), "{name}: {} figures, not {}", turn.figures.len(), rows.len());
                 let mut line = format!("{suite} round {number} {name}, {:.1} s:", begun.elapsed().as_secs_f64());
-                for (rounds, figure) in rounds.iter_mut().zip(turn.figures) {
+                for ((rounds, notes), figure) in rounds.iter_mut().zip(&mut notes).zip(turn.figures) {
                     line += &format!(" {} {:.1} {};", rounds.scenario, figure.value, rounds.unit);
                     let measured = &mut rounds.systems[index];
                     measured.values.push(figure.value);
                     measured.percentiles.extend(figure.percentiles);
-                    rounds.notes.extend(figure.note.map(|note| format!("{name}, round {number}: {note}")));
+                    if let Some(note) = figure.note {
+                        notes.add(name, number, note);
+                    }
                     if number == 1 {
                         measured.about.clone_from(&turn.about);
                     }
@@ -138,6 +141,44 @@ impl Contest {
                 progress.done(&line);
             }
         }
+        for (rounds, notes) in rounds.iter_mut().zip(&notes) {
+            rounds.notes = notes.lines();
+        }
         Ok(rounds)
+    }
+}
+
+/// What was noted of a row, each thing once for each system, with the rounds that it is true of.
+#[derive(Clone, Debug, Default)]
+struct Notes(Vec<(&'static str, String, Vec<String>)>);
+
+impl Notes {
+    fn add(&mut self, system: &'static str, round: usize, text: String) {
+        match self.0.iter_mut().find(|note| (note.0, &note.1) == (system, &text)) {
+            Some((.., rounds)) => rounds.push(round.to_string()),
+            None => self.0.push((system, text, vec![round.to_string()])),
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let line = |(system, text, rounds): &(&str, String, Vec<String>)| {
+            format!("{system}, round{} {}: {text}", if rounds.len() > 1 { "s" } else { "" }, rounds.join(", "))
+        };
+        self.0.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Notes;
+
+    #[test]
+    fn what_is_true_of_several_rounds_is_noted_once() {
+        let mut notes = Notes::default();
+        notes.add("nginx", 1, "busy".into());
+        notes.add("framewire", 1, "busy".into());
+        notes.add("nginx", 2, "a stall".into());
+        notes.add("nginx", 3, "busy".into());
+        assert_eq!(notes.lines(), ["nginx, rounds 1, 3: busy", "framewire, round 1: busy", "nginx, round 2: a stall"]);
     }
 }
