@@ -61,11 +61,8 @@ pub struct FragmentKey {
 /// What became of a fragment.
 #[derive(Debug)]
 pub enum Inserted {
-    /// The first of a new datagram, which is given up at `deadline`.
-    Started {
-        /// When.
-        deadline: Instant,
-    },
+    /// The first of a new datagram: a timer is needed ([`Reassembler::arm`]).
+    Started,
     /// Kept; more are missing.
     Held,
     /// The datagram's payload, as a chain in order.
@@ -280,13 +277,7 @@ impl Reassembler {
                 None => Inserted::Refused(FragmentError::Inconsistent),
             };
         }
-        if started { Inserted::Started { deadline: datagram.deadline } } else { Inserted::Held }
-    }
-
-    /// Gives up `key`'s datagram if it is due. `None`: it is not, or there is none, or it was discarded and only remembered.
-    pub fn on_timer(&mut self, key: FragmentKey, now: Instant) -> Option<TimedOut> {
-        let at = *self.by_key.get(&key)?;
-        if now < self.datagrams[at].deadline { None } else { self.give_up(at) }
+        if started { Inserted::Started } else { Inserted::Held }
     }
 
     /// Gives up the oldest datagram that is due; call until `None`, then [`arm`](Self::arm).
@@ -313,11 +304,6 @@ impl Reassembler {
         }
         self.armed = self.by_age.front().map(|at| self.datagrams[at].deadline);
         self.armed
-    }
-
-    /// When `key`'s datagram is given up, if there is one.
-    pub fn deadline(&self, key: FragmentKey) -> Option<Instant> {
-        self.by_key.get(&key).map(|&at| self.datagrams[at].deadline)
     }
 
     /// Frames held.

@@ -296,7 +296,7 @@ impl Stack {
         let inserted = self.reassembler.insert(key, offset, more, packet, &quote[..quote_len], self.now);
         self.count_fragments();
         match inserted {
-            Inserted::Started { deadline: _ } => self.arm_reassembly(),
+            Inserted::Started => self.arm_reassembly(),
             Inserted::Held => {}
             Inserted::Complete(payload) => {
                 self.counters.datagrams_reassembled += 1;

@@ -66,7 +66,7 @@ impl Bench {
     fn refused(&mut self, offset: usize, len: usize, more: bool) -> Option<FragmentError> {
         match self.put(key(1, 1), offset, len, more) {
             Inserted::Refused(error) => Some(error),
-            Inserted::Started { .. } | Inserted::Held | Inserted::Complete(_) => None,
+            Inserted::Started | Inserted::Held | Inserted::Complete(_) => None,
         }
     }
 }
@@ -81,7 +81,8 @@ fn two_halves_either_way_round() {
         let (a, b) = if first_last { (1, 0) } else { (0, 1) };
         let rx = |part: usize| pool.rx_from_bytes(parts[part].1).unwrap();
         let got = r.insert(key(1, 1), parts[a].0, parts[a].2, rx(a), &[], NOW);
-        assert!(matches!(got, Inserted::Started { deadline } if deadline == NOW + Duration::from_secs(30)));
+        assert!(matches!(got, Inserted::Started));
+        assert_eq!(r.arm(), Some(NOW + Duration::from_secs(30)));
         let got = r.insert(key(1, 1), parts[b].0, parts[b].2, rx(b), &[], NOW);
         let Inserted::Complete(whole) = got else { panic!("{got:?}") };
         assert_eq!(whole.pieces().flatten().copied().collect::<Vec<u8>>(), data);
@@ -107,7 +108,7 @@ fn fragments_that_are_wrong_by_themselves() {
     for (offset, len) in [(0, 16), (8, 24), (16, 24)] {
         assert!(matches!(b.put(tcp, offset, len, true), Inserted::Refused(FragmentError::Tiny)), "{offset}");
     }
-    assert!(matches!(b.put(tcp, 0, 24, true), Inserted::Started { .. }));
+    assert!(matches!(b.put(tcp, 0, 24, true), Inserted::Started));
     drop(b.r);
     assert!(b.pool.ledger().is_whole());
 }
@@ -136,11 +137,11 @@ fn overlap_poisons_until_the_timeout() {
         assert_eq!(b.r.frames_held(), 0);
         assert!(b.pool.ledger().is_whole());
         assert_eq!(b.refused(32, 8, false), Some(FragmentError::Poisoned));
-        assert!(b.r.on_timer(key(1, 1), NOW).is_none());
+        assert!(b.r.expire(NOW).is_none());
         assert_eq!(b.r.len(), 1);
-        assert!(b.r.on_timer(key(1, 1), NOW + Duration::from_secs(30)).is_none(), "nobody is told");
+        assert!(b.r.expire(NOW + Duration::from_secs(30)).is_none(), "nobody is told");
         assert!(b.r.is_empty());
-        assert!(matches!(b.put(key(1, 1), 0, 16, true), Inserted::Started { .. }));
+        assert!(matches!(b.put(key(1, 1), 0, 16, true), Inserted::Started));
     }
 }
 
@@ -164,15 +165,14 @@ fn timeout_tells_whether_the_first_had_come() {
     let due = NOW + Duration::from_secs(30);
     assert_eq!(b.refused(0, 16, true), None);
     assert_eq!(b.refused(32, 16, true), None);
-    assert!(matches!(b.put(key(1, 2), 16, 16, true), Inserted::Started { deadline } if deadline == due));
-    assert_eq!(b.r.deadline(key(1, 1)), Some(due));
-    assert!(b.r.on_timer(key(1, 1), Instant::from_nanos(due.as_nanos() - 1)).is_none());
-    let out = b.r.on_timer(key(1, 1), due).unwrap();
-    assert_eq!((out.had_first, out.frames_freed, out.quote()), (true, 2, &[0x45; 28][..]));
-    assert_eq!(b.r.deadline(key(1, 1)), None);
-    let out = b.r.on_timer(key(1, 2), due).unwrap();
-    assert_eq!((out.had_first, out.frames_freed, out.quote()), (false, 1, &[][..]));
-    assert!(b.r.on_timer(key(1, 2), due).is_none());
+    assert!(matches!(b.put(key(1, 2), 16, 16, true), Inserted::Started));
+    assert_eq!(b.r.arm(), Some(due));
+    assert!(b.r.expire(Instant::from_nanos(due.as_nanos() - 1)).is_none());
+    let (of, out) = b.r.expire(due).unwrap();
+    assert_eq!((of, out.had_first, out.frames_freed, out.quote()), (key(1, 1), true, 2, &[0x45; 28][..]));
+    let (of, out) = b.r.expire(due).unwrap();
+    assert_eq!((of, out.had_first, out.frames_freed, out.quote()), (key(1, 2), false, 1, &[][..]));
+    assert!(b.r.expire(due).is_none() && b.r.is_empty());
     assert!(b.pool.ledger().is_whole());
 }
 
@@ -216,7 +216,7 @@ fn a_source_evicts_its_own() {
     b.put(key(9, 1), 0, 16, true);
     // A flood of datagrams …
     for id in 0..100 {
-        assert!(matches!(b.put(key(1, id), 0, 16, true), Inserted::Started { .. }));
+        assert!(matches!(b.put(key(1, id), 0, 16, true), Inserted::Started));
     }
     assert_eq!((b.r.len(), b.r.evicted()), (3, 98));
     // … and one of fragments: a source may have 2 of 8 datagrams, so 8 of 32 frames.
@@ -235,7 +235,7 @@ fn from_many_sources_the_oldest_goes() {
         b.put(key(src, 1), 0, 16, true);
     }
     assert_eq!((b.r.len(), b.r.evicted()), (4, 2));
-    assert_eq!(b.r.deadline(key(1, 1)), None);
+    assert!(b.r.by_key.get(&key(1, 1)).is_none());
     for n in 1..=5 {
         assert!(matches!(b.put(key(2, 1), n * 16, 8, true), Inserted::Held), "{n}");
     }
@@ -305,7 +305,7 @@ proptest! {
                 let got = r.insert(key, from, to < len, buf, &[], NOW);
                 check_invariants(&r);
                 match got {
-                    Inserted::Started { .. } => prop_assert!(n == 0 && copy == 0),
+                    Inserted::Started => prop_assert!(n == 0 && copy == 0),
                     Inserted::Held => prop_assert_eq!(copy, 0),
                     Inserted::Refused(error) => prop_assert!(copy == 1 && error == FragmentError::Duplicate, "{}", error),
                     Inserted::Complete(whole) => {
