@@ -1,10 +1,11 @@
 //! The C face's threaded way over AF_XDP: the library's workers turn the loop, threads of a C program answer, and the Linux stack asks.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::Ipv4Addr,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use framewire_tests::rig::{
@@ -146,6 +147,43 @@ fn workers_share_the_queues_of_one_interface() {
         assert!(packets.iter().filter(|&&packets| packets > 0).count() > 1, "all came on one queue: {packets:?}");
         stop(echo, 1, STREAMS);
     }
+}
+
+/// How often the program's workers have gone to sleep.
+fn sleeps(program: &Process) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", program.pid())).expect("threads");
+    let status = tasks.map(|task| fs::read_to_string(task.expect("a thread").path().join("status")).expect("status"));
+    let count = |status: String| {
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("", str::trim);
+        let sleeps = || value("voluntary_ctxt_switches:").parse::<u64>().expect("a number");
+        if value("Name:").starts_with("fw-worker") { sleeps() } else { 0 }
+    };
+    status.map(count).sum()
+}
+
+#[test]
+fn a_worker_whose_device_sends_nothing_sleeps_between_its_tries() {
+    if !require_root() {
+        return;
+    }
+    let topology = topology(1);
+    let folder = TempDir::create().expect("folder");
+    let echo = start(&topology, &folder, 1, &[(ENGINE_INTERFACE, ENGINE_V4)]);
+    let load = StreamLoad::start(&topology.peer, (ENGINE_V4, TCP_PORTS[0]), 3).expect("connect");
+    for _ in 0..3 {
+        load.wait_for(1 << 20, TIMEOUT).expect("echo");
+        topology.set_engine_link(false).expect("down");
+        // What is sent again waits in the TX ring, and the kernel takes nothing (ENETDOWN).
+        let (before, begun) = (sleeps(&echo), Instant::now());
+        while sleeps(&echo) < before + 500 {
+            assert!(begun.elapsed() < TIMEOUT, "the worker does not sleep: {before}, {}", sleeps(&echo));
+            thread::sleep(Duration::from_millis(10));
+        }
+        topology.set_engine_link(true).expect("up");
+    }
+    load.wait_for(1 << 20, TIMEOUT).expect("echo");
+    load.finish().expect("all of it");
+    drop(echo);
 }
 
 #[test]

@@ -22,7 +22,7 @@ mod worker;
 pub use clock::Clock;
 #[cfg(feature = "af-xdp")]
 pub use engine::{Engine, EngineConfig, EngineError, EngineReport, Steering, WorkerProgram};
-pub(crate) use idle::Idler;
+pub(crate) use idle::{Backoff, Idler};
 pub use idle::{IdleConfig, IdlePolicy};
 pub use remote::{Remote, RemoteError};
 pub use stages::{Stage, StageHistograms, StageSummary};

@@ -15,6 +15,7 @@ use super::{
     messages::MessageTable,
     numbers as n,
     park::{Lounge, On, lie_down},
+    queue::Done,
     sockets::{SocketId, SocketTable},
     workers::{Crew, DOORBELL, is_worker},
 };
@@ -22,7 +23,7 @@ use super::{
 use crate::port::xsk::SharedFrames;
 use crate::{
     buf::Pool,
-    runtime::Clock,
+    runtime::{Backoff, Clock},
     stack::{Stack, StackConfig},
     time::{Duration, Instant},
 };
@@ -263,26 +264,34 @@ pub(super) fn wait_for<'a, R>(
     on: impl Into<On<'a>>,
     mut attempt: impl FnMut(&Face) -> Outcome<R>,
 ) -> Outcome<R> {
-    let mut until = None;
+    let mut waiting = Waiting::default();
     let on = on.into();
     loop {
         let seen = BEDROOM.rings();
         match attempt(face) {
-            Err(WOULD_BLOCK) => rest_once(face, within(face, patience), on, &mut until, seen)?,
+            Err(WOULD_BLOCK) => rest_once(face, within(face, patience), on, &mut waiting, seen)?,
             done => return done,
         }
     }
 }
 
-/// Turns the loop, or sleeps, once, of the time until `until`, which is set the first time.
+/// What a call that waits remembers.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// When its patience is over; set the first time.
+    until: Option<Instant>,
+    backoff: Backoff,
+}
+
+/// Turns the loop, or sleeps, once.
 #[cold]
-fn rest_once(face: &mut Inside, patience: Patience, on: On<'_>, until: &mut Option<Instant>, seen: u64) -> Outcome<()> {
+fn rest_once(face: &mut Inside, patience: Patience, on: On<'_>, waiting: &mut Waiting, seen: u64) -> Outcome<()> {
     let left = match patience {
         Patience::None => return Err(WOULD_BLOCK),
         Patience::Endless => Duration::MAX,
         Patience::For(time) => {
             let now = face.now();
-            let until = *until.get_or_insert(now + time);
+            let until = *waiting.until.get_or_insert(now + time);
             if now >= until && !face.has_manual_clock() {
                 return Err(WOULD_BLOCK);
             }
@@ -293,14 +302,21 @@ fn rest_once(face: &mut Inside, patience: Patience, on: On<'_>, until: &mut Opti
         lie_down(face, on, left);
         return Ok(());
     }
-    if face.turn() {
+    let Done { worked, stuck } = face.turn();
+    if worked {
+        waiting.backoff.busy();
+        return Ok(());
+    }
+    let now = face.now();
+    let again = if stuck { waiting.backoff.pause(now) } else { None };
+    if stuck && again.is_none() {
         return Ok(());
     }
     if face.has_manual_clock() {
         return Err(WOULD_BLOCK);
     }
     let (fds, at_most) = face.rest();
-    let at_most = at_most.min(left);
+    let at_most = again.map_or(at_most, |at| at.saturating_since(now).min(at_most)).min(left);
     // A ring by this thread's own turn or an earlier one only makes it look again.
     if at_most > Duration::ZERO {
         BEDROOM.lie_down();

@@ -11,7 +11,10 @@ use crate::{
 };
 #[cfg(feature = "af-xdp")]
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    ops::BitOrAssign,
+};
 
 /// Sent frames that a driver may hold.
 pub(super) const HELD_FRAMES_MAX: usize = 256;
@@ -79,6 +82,29 @@ fn feed(port: &mut UserPort, now: Instant, interface: &Interface, egress: &mut T
     sent
 }
 
+/// What was done, with one queue or in a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// Something.
+    pub(super) worked: bool,
+    /// A device neither took nor finished any of the packets that it has to send. Nobody says when it can again.
+    pub(super) stuck: bool,
+}
+
+impl Done {
+    /// There was, or is, something to do.
+    pub(super) fn any(self) -> bool {
+        self.worked || self.stuck
+    }
+}
+
+impl BitOrAssign for Done {
+    fn bitor_assign(&mut self, other: Self) {
+        self.worked |= other.worked;
+        self.stuck |= other.stuck;
+    }
+}
+
 /// A queue's interface and its number there.
 pub(super) type Place = (usize, usize);
 
@@ -143,6 +169,8 @@ pub(super) struct Queue {
     received: RefCell<Vec<RxBuf>>,
     /// Of an interface with several queues: what goes out here.
     outbox: Option<RefCell<TxQueue>>,
+    /// The device has sent something, or more of it, since this was last asked.
+    completed: Cell<bool>,
     pub(super) worker: Cell<usize>,
 }
 
@@ -154,6 +182,7 @@ impl Queue {
             link: RefCell::new(link),
             received: RefCell::default(),
             outbox: many.then(|| RefCell::new(TxQueue::with_limit(OUTBOX_PIECES))),
+            completed: Cell::new(false),
             worker: Cell::new(0),
         };
         links.into_iter().map(queue).collect()
@@ -174,7 +203,9 @@ impl Queue {
         let room = at_most.saturating_sub(received.len());
         self.with_link(|link| {
             let port = link.port();
-            port.reap();
+            if port.reap() > 0 {
+                self.completed.set(true);
+            }
             port.refill();
             port.receive(now, &mut received, room);
         });
@@ -192,12 +223,17 @@ impl Queue {
         }
     }
 
+    /// The device has sent something since [`send`](Self::send).
+    pub(super) fn has_completed(&self) -> bool {
+        self.completed.get()
+    }
+
     /// Something waits to be sent on this queue alone.
     pub(super) fn has_mail(&self) -> bool {
         self.outbox.as_ref().is_some_and(|outbox| outbox.try_borrow().is_ok_and(|outbox| !outbox.is_empty()))
     }
 
-    /// Posts what waits, in `egress` or, of one of several queues, in its own box, and wakes the kernel: (descriptors posted, kick).
+    /// Posts what waits, in `egress` or, of one of several queues, in its own box, and wakes the kernel.
     ///
     /// # Errors
     /// The port is broken for good.
@@ -209,13 +245,15 @@ impl Queue {
         egress: &mut TxQueue,
         at: Place,
         errands: Option<&mut Errands>,
-    ) -> Result<(usize, Kick), PortError> {
-        let Ok(mut link) = self.link.try_borrow_mut() else { return Ok((0, Kick::Idle)) };
-        match self.outbox.as_ref().map(RefCell::try_borrow_mut) {
-            None => link.send(now, interface, egress, at, errands),
-            Some(Ok(mut outbox)) => link.send(now, interface, &mut outbox, at, errands),
-            Some(Err(_)) => Ok((0, Kick::Idle)),
-        }
+    ) -> Result<Done, PortError> {
+        let Ok(mut link) = self.link.try_borrow_mut() else { return Ok(Done::default()) };
+        let (sent, kick) = match self.outbox.as_ref().map(RefCell::try_borrow_mut) {
+            None => link.send(now, interface, egress, at, errands)?,
+            Some(Ok(mut outbox)) => link.send(now, interface, &mut outbox, at, errands)?,
+            Some(Err(_)) => return Ok(Done::default()),
+        };
+        let (pending, completed) = (kick == Kick::Pending, self.completed.replace(false));
+        Ok(Done { worked: sent > 0 || (pending && completed), stuck: pending && !completed })
     }
 }
 

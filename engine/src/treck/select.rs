@@ -49,7 +49,7 @@ pub(super) unsafe fn select(nfds: c_int, sets: [*mut u32; 3], timeout: *const li
             if found.0 > 0 {
                 return Ok(found);
             }
-            if !std::mem::replace(&mut turned, true) && face.turn() {
+            if !std::mem::replace(&mut turned, true) && face.turn().any() {
                 let found = ready(face, &asked, count)?;
                 if found.0 > 0 {
                     return Ok(found);

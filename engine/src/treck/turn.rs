@@ -11,11 +11,11 @@ use super::{
     face::{BEDROOM, Face, Patience},
     interface::Interface,
     numbers as n,
-    queue::{Errands, Queue, Share, spread},
+    queue::{Done, Errands, Queue, Share, spread},
     workers::{DOORBELL, Worker},
 };
 use crate::{
-    port::{Kick, PortError},
+    port::PortError,
     proto::IfaceId,
     stack::Stack,
     time::{Duration, Instant},
@@ -58,29 +58,30 @@ impl Face {
         })
     }
 
-    /// One turn of everything; true if there was something to do. Beside workers it only takes back frames that are sent.
-    pub(super) fn turn(&self) -> bool {
+    /// One turn of everything. Beside workers it only takes back frames that are sent.
+    pub(super) fn turn(&self) -> Done {
         if !self.may_turn() {
-            return self.reap();
+            return Done { worked: self.reap(), stuck: false };
         }
-        let worked = self.turn_share(Share::All, None);
-        if worked {
+        let done = self.turn_share(Share::All, None);
+        if done.worked {
             BEDROOM.ring_inside();
         }
-        worked
+        done
     }
 
     /// A worker's turn: of its own queues, and of all that is nobody's own. The system calls are left to `errands`.
-    pub(super) fn turn_of(&self, worker: Worker, errands: &mut Errands) -> bool {
-        let worked = self.turn_share(Share::Of(worker.number()), Some(errands));
-        if worked {
+    pub(super) fn turn_of(&self, worker: Worker, errands: &mut Errands) -> Done {
+        let mut done = self.turn_share(Share::Of(worker.number()), Some(errands));
+        if done.worked {
             self.ring_restless();
         }
         // What handing over the frames brought about is told in the next turn.
-        worked || self.with_stack(|stack| stack.event_count() > 0).unwrap_or(false)
+        done.worked |= self.with_stack(|stack| stack.event_count() > 0).unwrap_or(false);
+        done
     }
 
-    fn turn_share(&self, share: Share, errands: Option<&mut Errands>) -> bool {
+    fn turn_share(&self, share: Share, errands: Option<&mut Errands>) -> Done {
         let now = self.now();
         let mut worked = self.each_queue(share, |interface, queue| {
             queue.pull(now, RX_BURST);
@@ -88,7 +89,9 @@ impl Face {
         });
         worked |= self.with_stack(|stack| stack.poll_timers(now)).unwrap_or(0) > 0;
         worked |= self.tell();
-        worked | self.flush_share(now, share, errands)
+        let mut done = self.flush_share(now, share, errands);
+        done.worked |= worked;
+        done
     }
 
     /// Takes back frames that are sent; true if there were any.
@@ -124,6 +127,11 @@ impl Face {
             || self.has_rested()
     }
 
+    /// Some device has sent something since it was last given anything: there may be room for more.
+    pub(super) fn has_completed(&self, worker: Worker) -> bool {
+        self.each_queue(Share::Of(worker.number()), |_, queue| queue.has_completed())
+    }
+
     /// Takes what an interface's ports have received, to be handled later; true if anything waits.
     pub(super) fn pull(&self, interface: &Interface, now: Instant) -> bool {
         let Ok(queues) = interface.queues.try_borrow() else { return false };
@@ -156,12 +164,12 @@ impl Face {
         BEDROOM.ring_inside();
     }
 
-    /// Hands what is to be sent to the ports; true if there was anything.
-    pub(super) fn flush(&self, now: Instant) -> bool {
-        self.flush_share(now, Share::All, None)
+    /// Hands what is to be sent to the ports.
+    pub(super) fn flush(&self, now: Instant) {
+        self.flush_share(now, Share::All, None);
     }
 
-    fn flush_share(&self, now: Instant, share: Share, errands: Option<&mut Errands>) -> bool {
+    fn flush_share(&self, now: Instant, share: Share, errands: Option<&mut Errands>) -> Done {
         let _ = self.with_stack(|stack| {
             stack.set_now(now);
             stack.flush();
@@ -170,8 +178,8 @@ impl Face {
     }
 
     /// The same for what is queued already: datagrams.
-    pub(super) fn hand_over(&self, now: Instant) -> bool {
-        self.hand_over_share(now, Share::All, None)
+    pub(super) fn hand_over(&self, now: Instant) {
+        self.hand_over_share(now, Share::All, None);
     }
 
     /// Hands what is queued for interface `id`, or for the only one, to its driver, if that is as usual: one queue, and a driver of the application's that is not just running. False: nothing was done.
@@ -199,14 +207,14 @@ impl Face {
         Some((Rc::clone(interface), interface.id.get()?))
     }
 
-    fn hand_over_share(&self, now: Instant, share: Share, mut errands: Option<&mut Errands>) -> bool {
+    fn hand_over_share(&self, now: Instant, share: Share, mut errands: Option<&mut Errands>) -> Done {
         let mut interface_at = 0;
-        let mut any = false;
+        let mut done = Done::default();
         while let Some(interface) = self.interface(interface_at) {
-            any |= self.hand_over_on(&interface, interface_at, now, share, errands.as_deref_mut());
+            done |= self.hand_over_on(&interface, interface_at, now, share, errands.as_deref_mut());
             interface_at += 1;
         }
-        any
+        done
     }
 
     #[inline(always)]
@@ -217,24 +225,27 @@ impl Face {
         now: Instant,
         share: Share,
         errands: Option<&mut Errands>,
-    ) -> bool {
-        let Some(id) = interface.id.get() else { return false };
-        let Ok(queues) = interface.queues.try_borrow() else { return false };
-        let broken = match &**queues {
+    ) -> Done {
+        let Some(id) = interface.id.get() else { return Done::default() };
+        let Ok(queues) = interface.queues.try_borrow() else { return Done::default() };
+        let outcome = match &**queues {
             [queue] if share.has(queue) => self.with_stack(|stack| {
-                let (sent, kick) = queue.send(now, interface, stack.egress(id), (interface_at, 0), errands)?;
+                let done = queue.send(now, interface, stack.egress(id), (interface_at, 0), errands)?;
                 stack.egress_drained(id);
-                Ok(sent > 0 || kick == Kick::Pending)
+                Ok(done)
             }),
             queues => self.with_stack(|stack| {
                 self.hand_over_on_each(stack, (interface, interface_at), queues, now, share, errands)
             }),
         };
         drop(queues);
-        match broken {
-            Ok(Err(error)) => self.give_up(interface, error),
-            Ok(Ok(any)) => any,
-            Err(_) => false,
+        match outcome {
+            Ok(Err(error)) => {
+                self.give_up(interface, error);
+                Done::default()
+            }
+            Ok(Ok(done)) => done,
+            Err(_) => Done::default(),
         }
     }
 
@@ -248,9 +259,9 @@ impl Face {
         now: Instant,
         share: Share,
         mut errands: Option<&mut Errands>,
-    ) -> Result<bool, PortError> {
-        let Some(id) = interface.id.get() else { return Ok(false) };
-        let (mut any, mut drained) = (false, false);
+    ) -> Result<Done, PortError> {
+        let Some(id) = interface.id.get() else { return Ok(Done::default()) };
+        let (mut done, mut drained) = (Done::default(), false);
         if queues.len() > 1 {
             spread(stack.egress(id), queues);
             drained = true;
@@ -263,28 +274,25 @@ impl Face {
                 continue;
             }
             drained = true;
-            let (sent, kick) =
-                queue.send(now, interface, stack.egress(id), (interface_at, at), errands.as_deref_mut())?;
-            any |= sent > 0 || kick == Kick::Pending;
+            done |= queue.send(now, interface, stack.egress(id), (interface_at, at), errands.as_deref_mut())?;
         }
         if drained {
             stack.egress_drained(id);
         }
-        Ok(any)
+        Ok(done)
     }
 
     /// The interface is gone: nothing goes there any more, and nobody waits for it.
     #[cold]
-    fn give_up(&self, interface: &Interface, error: PortError) -> bool {
+    fn give_up(&self, interface: &Interface, error: PortError) {
         explain(Code(n::TM_EIO), error);
-        let Some(id) = interface.id.get() else { return false };
+        let Some(id) = interface.id.get() else { return };
         let _ = self.with_stack(|stack| {
             stack.egress(id).truncate(0);
             if let Some(interface) = stack.interface_mut(id) {
                 interface.up = false;
             }
         });
-        false
     }
 
     /// What follows a call that gave a stream something to send: a blocking caller may never call anything else, a user driver is fed at once, and all else goes with the next turn.

@@ -82,7 +82,7 @@ pub extern "C" fn tfRecvInterface(i: ttUserInterface) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn tfPoll() -> c_int {
     let face = face::enter();
-    (face.may_turn() && face.turn()).into()
+    (face.may_turn() && face.turn().any()).into()
 }
 
 /// `int tfNotifyReceiveInterfaceIsr(ttUserInterface i)`: the driver has received something: wakes who sleeps in a blocking call. From any thread, also from a driver's function. `TM_EFAULT`.

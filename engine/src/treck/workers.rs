@@ -17,10 +17,10 @@ use super::{
     lock::pause,
     numbers as n,
     park::{Bed, wake_up},
-    queue::Errands,
+    queue::{Done, Errands},
 };
 use crate::{
-    runtime::{IdleConfig, IdlePolicy, Idler},
+    runtime::{Backoff, IdleConfig, IdlePolicy, Idler},
     time::Instant,
 };
 use core_affinity::CoreId;
@@ -369,6 +369,9 @@ fn run(me: Worker, core: Option<CoreId>, idle: IdleConfig) {
     let _seat = Seat(me);
     // What `Face::quiet_until` said since the last turn that did something.
     let mut quiet: Option<Option<Instant>> = None;
+    let mut backoff = Backoff::default();
+    // When to look again at a device that does not send what it has.
+    let mut again: Option<Instant> = None;
     let mut slept = false;
     loop {
         let inside = face::enter_politely();
@@ -379,9 +382,20 @@ fn run(me: Worker, core: Option<CoreId>, idle: IdleConfig) {
         if inside.turner.get() == Turner::Stopping {
             return;
         }
-        if quiet.is_none_or(|until| inside.has_work(me, until)) {
-            let worked = inside.turn_of(me, &mut chores.errands);
-            quiet = if worked { None } else { inside.quiet_until(me) };
+        if quiet.is_none_or(|until| inside.has_work(me, until)) || (again.is_some() && inside.has_completed(me)) {
+            let Done { mut worked, stuck } = inside.turn_of(me, &mut chores.errands);
+            again = None;
+            if worked {
+                backoff.busy();
+            } else if stuck {
+                again = backoff.pause(inside.now());
+                worked = again.is_none();
+            }
+            quiet = match again {
+                _ if worked => None,
+                Some(again) => Some(inside.next_deadline().into_iter().chain([again]).min()),
+                None => inside.quiet_until(me),
+            };
             if worked {
                 idler.busy();
                 inside.crew.stay_awake(me);
@@ -407,6 +421,7 @@ fn run(me: Worker, core: Option<CoreId>, idle: IdleConfig) {
             continue;
         }
         let (fds, at_most) = inside.rest_of(me);
+        let at_most = again.map_or(at_most, |at| at.saturating_since(inside.now()).min(at_most));
         leave(inside, &mut chores);
         me.post().bell.watch(&fds, at_most);
         (slept, quiet) = (true, None);
