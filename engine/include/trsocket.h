@@ -386,8 +386,8 @@ ttUserLinkLayer tfUseEthernet(void);
 ttUserLinkLayer tfUseAsyncPpp(void);
 ttUserLinkLayer tfUseSlip(void);
 
-/* All functions null: `name` is a Linux interface, driven by AF_XDP on all of its queues (`ethtool -L` sets how many). All Linux interfaces share the
- * frames of the one that is opened first, before any driver: open the one with the most queues first. When all are closed the frames stay for those that are opened next. Otherwise they are the driver; send, recv and getPhysAddr must be there. Null on failure, and the reason in *error
+/* All functions null: `name` is a Linux interface, driven by AF_XDP on all of its queues (`ethtool -L` sets how many). All interfaces share the
+ * frames of the one that is opened first. A Linux interface brings more the more queues it has: open the one with the most first, before any driver. When all are closed the frames stay for those that are opened next. Otherwise they are the driver; send, recv and getPhysAddr must be there. Null on failure, and the reason in *error
  * (if not null): TM_EINVAL, TM_EFAULT (no name), TM_EEXIST, TM_ENOBUFS (16 interfaces). */
 ttUserInterface tfAddInterface(const char *name, ttUserLinkLayer link, ttDevOpenFunc open, ttDevCloseFunc close, ttDevSendFunc send,
                                ttDevRecvFunc recv, ttDevFreeRecvFunc freeRecv, ttDevIoctlFunc ioctl, ttDevGetPhysAddrFunc getPhysAddr,

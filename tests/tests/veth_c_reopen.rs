@@ -28,16 +28,16 @@ struct Program {
 impl Program {
     /// Starts it, and waits until the first is open.
     fn start(topology: &Topology, places: &[(&str, Ipv4Addr)]) -> Self {
-        Self::start_by(topology, &[], places)
+        Self::start_by(topology, &[], &[], places)
     }
 
-    /// The same, by a program that takes another one and its arguments after its own.
-    fn start_by(topology: &Topology, starter: &[&str], places: &[(&str, Ipv4Addr)]) -> Self {
+    /// The same, by a program that takes another one and its arguments after its own, and with options.
+    fn start_by(topology: &Topology, starter: &[&str], options: &[&str], places: &[(&str, Ipv4Addr)]) -> Self {
         let folder = TempDir::create().expect("folder");
         let built = build_c("tests/c/reopen.c", folder.path()).expect("reopen");
         let mut words = starter.iter().map(OsStr::new).chain([built.as_os_str()]);
         let mut command = topology.engine.command(words.next().expect("a program"));
-        command.args(words);
+        command.args(words).args(options);
         for (name, address) in places {
             command.args([*name, &address.to_string(), MASK]);
         }
@@ -189,6 +189,31 @@ fn another_device_or_address_comes_in_its_place() {
     program.stop();
 }
 
+/// Its frames are not made for AF_XDP: the kernel is told of them when the other comes.
+#[test]
+fn an_interface_with_a_driver_of_the_programs_comes_first() {
+    if !require_root() {
+        return;
+    }
+    let topology = topology();
+    topology.add_pair().expect("a second pair");
+    let (driven, address) = (SECOND_V4, SECOND_V4.to_string());
+    let driver = ["-d", SECOND_INTERFACE, &address, MASK];
+    let mut program = Program::start_by(&topology, &[], &driver, &[(ENGINE_INTERFACE, ENGINE_V4)]);
+    let mut streams = [ENGINE_V4, driven].map(|address| connect(&topology, address));
+    for turn in 0..6 {
+        for address in [ENGINE_V4, driven] {
+            exchange(&topology, address, turn);
+        }
+        streams.iter_mut().for_each(|stream| exchange_on(stream, turn));
+        // What came at one interface leaves by the other: frames are the same.
+        change_kept(&topology, [ENGINE_V4, driven][turn as usize % 2], turn);
+        program.reopen();
+    }
+    drop(streams);
+    program.stop();
+}
+
 #[test]
 fn a_device_that_vanished_is_replaced() {
     if !require_root() {
@@ -240,7 +265,7 @@ fn a_limit_on_locked_memory_that_allows_the_frames_once_is_enough() {
     }
     let topology = topology();
     let limited = ["prlimit", "--memlock=8388608:8388608", "setpriv", "--bounding-set=-ipc_lock"];
-    let mut program = Program::start_by(&topology, &limited, &[(ENGINE_INTERFACE, ENGINE_V4)]);
+    let mut program = Program::start_by(&topology, &limited, &[], &[(ENGINE_INTERFACE, ENGINE_V4)]);
     for turn in 0..8 {
         exchange(&topology, ENGINE_V4, turn);
         program.reopen();

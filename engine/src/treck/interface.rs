@@ -1,10 +1,10 @@
 //! Interfaces: what `tfAddInterface` was told, and the port once it is open.
 
 #[cfg(feature = "af-xdp")]
-use super::xdp::{self, Steering};
+use super::xdp::{self, Frames, Steering};
 use super::{
     driver::{CDriver, Functions},
-    error::{Code, FAULT, INVALID, Outcome, UNSUPPORTED, WOULD_BLOCK, explain},
+    error::{Code, FAULT, INVALID, Outcome, WOULD_BLOCK, explain},
     face::{self, BEDROOM, Face},
     numbers as n,
     queue::{HELD_FRAMES_MAX, Link, Queue},
@@ -276,13 +276,14 @@ impl Interface {
     #[cfg(feature = "af-xdp")]
     fn open_linux(&self, face: &Face, net: Ipv4Net) -> Outcome<Vec<Link>> {
         let mut frames = face.frames.try_borrow_mut().map_err(|_| WOULD_BLOCK)?;
-        // A stack has one pool, and the kernel must be able to lay its frames before the device.
-        if frames.is_none() && face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.is_some() {
-            let why = "a Linux interface must be opened before those with drivers of the application's: all use the frames of the first";
-            return Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)));
-        }
+        // A stack has one pool.
+        let place = match (frames.as_ref(), face.pool.try_borrow().map_err(|_| WOULD_BLOCK)?.as_ref()) {
+            (Some(shared), _) => Frames::Shared(shared.clone()),
+            (None, Some(pool)) => Frames::OfDrivers(pool.clone()),
+            (None, None) => Frames::ToBeMade,
+        };
         BEDROOM.hang_bell().map_err(|error| explain(Code(n::TM_EIO), format_args!("eventfd: {error}")))?;
-        let xdp::Opened { ports, pool, steering } = xdp::open(&self.name, net.addr(), frames.as_ref())?;
+        let xdp::Opened { ports, pool, steering } = xdp::open(&self.name, net.addr(), place)?;
         if let Some(pool) = pool {
             face.create_stack(pool)?;
         }
@@ -296,7 +297,7 @@ impl Interface {
     #[cfg(not(feature = "af-xdp"))]
     fn open_linux(&self, _face: &Face, _net: Ipv4Net) -> Outcome<Vec<Link>> {
         let why = "the library was built without the feature `af-xdp`: give it a driver's functions";
-        Err(explain(UNSUPPORTED, format_args!("interface {}: {why}", self.name)))
+        Err(explain(super::error::UNSUPPORTED, format_args!("interface {}: {why}", self.name)))
     }
 
     /// Sends what is queued, if the driver takes it, and closes the port.

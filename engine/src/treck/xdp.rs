@@ -34,22 +34,42 @@ pub(super) fn lendable(frames: u32) -> u32 {
     frames.saturating_sub(POOL.run_frames) / 2
 }
 
+/// Frames for an interface's sockets.
+#[derive(Clone)]
+pub(super) enum Frames {
+    /// There are none yet.
+    ToBeMade,
+    /// Of drivers of the application's: the kernel is to be told of them.
+    OfDrivers(Pool),
+    Shared(SharedFrames),
+}
+
+impl Frames {
+    /// How many, and how many sockets use them.
+    fn count(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::ToBeMade => None,
+            Self::OfDrivers(pool) => Some((pool.capacity(), 0)),
+            Self::Shared(shared) => Some((shared.frames(), shared.sockets())),
+        }
+    }
+}
+
 /// An interface's sockets and what steers packets to them.
 pub(super) struct Opened {
     pub(super) ports: Vec<XskPort>,
-    /// Of the first interface: the frames.
+    /// The frames, if they were [to be made](Frames::ToBeMade).
     pub(super) pool: Option<Pool>,
     pub(super) steering: Steering,
 }
 
-/// Opens a socket on each of an interface's queues, on `frames` if there are any, and then lets the program steer `address` to them.
-pub(super) fn open(name: &str, address: Ipv4Addr, frames: Option<&SharedFrames>) -> Outcome<Opened> {
+/// Opens a socket on each of an interface's queues, on `frames`, and then lets the program steer `address` to them.
+pub(super) fn open(name: &str, address: Ipv4Addr, mut frames: Frames) -> Outcome<Opened> {
     let refused = |error: XskError| explain(code_of(&error), error);
     let queues = XskPort::queues(name).map_err(refused)?;
-    if let Some(shared) = frames
-        && shared.sockets() + queues > sockets_max(shared.frames())
+    if let Some((frames, open)) = frames.count()
+        && open + queues > sockets_max(frames)
     {
-        let (frames, open) = (shared.frames(), shared.sockets());
         let why = format_args!(
             "interface {name}: {frames} frames are not enough for {open} sockets and {queues} more: open the interface with the most queues first"
         );
@@ -57,23 +77,23 @@ pub(super) fn open(name: &str, address: Ipv4Addr, frames: Option<&SharedFrames>)
     }
     let mut pool = None;
     let mut ports: Vec<XskPort> = Vec::with_capacity(queues as usize);
-    let mut frames = frames.cloned();
     for queue in 0..queues {
+        let config = || XskConfig {
+            frames: FRAMES + FRAMES_PER_QUEUE * (queues - 1),
+            pool: POOL,
+            shares_frames: true,
+            ..XskConfig::new(name, queue)
+        };
         let port = match &frames {
-            Some(frames) => XskPort::open_sharing(frames, name, queue).map_err(refused)?,
-            None => {
-                let config = XskConfig {
-                    frames: FRAMES + FRAMES_PER_QUEUE * (queues - 1),
-                    pool: POOL,
-                    shares_frames: true,
-                    ..XskConfig::new(name, queue)
-                };
-                let (port, made) = XskPort::open(config).map_err(refused)?;
+            Frames::Shared(frames) => XskPort::open_sharing(frames, name, queue).map_err(refused)?,
+            Frames::OfDrivers(pool) => XskPort::open_on(pool, config()).map_err(refused)?,
+            Frames::ToBeMade => {
+                let (port, made) = XskPort::open(config()).map_err(refused)?;
                 pool = Some(made);
                 port
             }
         };
-        frames = Some(port.sharing());
+        frames = Frames::Shared(port.sharing());
         ports.push(port);
     }
     let refused = |error: SteerError| explain(steer_code_of(&error), format_args!("interface {name}: {error}"));

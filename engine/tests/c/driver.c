@@ -113,10 +113,11 @@ int main(void)
     CHECK_EQ(tfOpenInterface(bad, inet_addr("10.2.0.1"), mask, 0, 1), TM_EINVAL);
     CHECK_EQ(tfRecvInterface(bad), TM_ENETDOWN);
 
-    section("a Linux interface that is not there, or after a stack with other frames");
+    section("a Linux interface that is not there");
     bad = tfAddInterface("nosuch0", tfUseEthernet(), 0, 0, 0, 0, 0, 0, 0, &error);
     CHECK(bad != 0);
-    CHECK_EQ(tfOpenInterface(bad, inet_addr("10.3.0.1"), mask, 0, 1), TM_EOPNOTSUPP);
+    error = tfOpenInterface(bad, inet_addr("10.3.0.1"), mask, 0, 1);
+    CHECK(error == TM_ENXIO || error == TM_EOPNOTSUPP); /* the latter without AF_XDP in the library */
     CHECK(strlen(tfGetLastErrorText()) > 20);
 
     section("sixteen interfaces and no more");

@@ -1,9 +1,9 @@
 /*
  * reopen - a program that closes its only interface and opens one again, the same or another, while its sockets and its buffers stay.
  *
- *   usage: reopen IFACE ADDRESS MASK [IFACE ADDRESS MASK]...        (stops on SIGTERM)
+ *   usage: reopen [-d DEVICE ADDRESS MASK] IFACE ADDRESS MASK [IFACE ADDRESS MASK]...        (stops on SIGTERM)
  *
- * UDP and TCP port 7 echo. UDP port 8 keeps each datagram in its frame, and answers with the one before. SIGUSR1 closes the interface, if one is open, and opens the next in turn; SIGUSR2 only closes it.
+ * With -d an interface with a driver of the program's on that device is opened before the others, and stays open. UDP and TCP port 7 echo. UDP port 8 keeps each datagram in its frame, and answers with the one before. SIGUSR1 closes the interface, if one is open, and opens the next in turn; SIGUSR2 only closes it.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bound.h"
+#include "packet_driver.h"
 #include "trsocket.h"
 
 #define ECHO_PORT 7
@@ -79,7 +80,7 @@ static int echo_stream(int sd)
 
 int main(int argc, char **argv)
 {
-    ttUserInterface interfaces[INTERFACES_MAX];
+    ttUserInterface interfaces[INTERFACES_MAX], driven = 0;
     int connections[CONNECTIONS_MAX];
     struct sockaddr_in from;
     struct sigaction action;
@@ -88,11 +89,17 @@ int main(int argc, char **argv)
     ttUserMessage message, kept = 0;
     tfStats stats;
     int echo, keep, listener, at, sd, error, length, kept_length = 0, count = 0, next = 0, open = -1, opened = 0, connected = 0, turns;
+    char **driver = 0;
 
+    if (argc > 4 && strcmp(argv[1], "-d") == 0) {
+        driver = argv + 2;
+        argc -= 4;
+        argv += 4;
+    }
     for (at = 1; at + 2 < argc && count < INTERFACES_MAX; at += 3)
         count++;
     if (count == 0 || argc != 1 + 3 * count) {
-        fprintf(stderr, "usage: reopen IFACE ADDRESS MASK [IFACE ADDRESS MASK]...\n");
+        fprintf(stderr, "usage: reopen [-d DEVICE ADDRESS MASK] IFACE ADDRESS MASK [IFACE ADDRESS MASK]...\n");
         return 2;
     }
     memset(&action, 0, sizeof action);
@@ -101,6 +108,11 @@ int main(int argc, char **argv)
     sigaction(SIGUSR1, &action, 0);
     sigaction(SIGUSR2, &action, 0);
     tfStartTreck();
+    if (driver != 0) {
+        driven = packet_interface(driver[0], &error);
+        if (driven == 0 || tfOpenInterface(driven, inet_addr(driver[1]), inet_addr(driver[2]), TM_DEV_RX_CSUM_PARTIAL, 1) != TM_ENOERROR)
+            fail(driver[0]);
+    }
     for (at = 0; at < count; at++) {
         interfaces[at] = 0;
         /* The same interface may come more than once, with several addresses. */
@@ -175,6 +187,8 @@ int main(int argc, char **argv)
     tfClose(keep);
     tfClose(listener);
     if (open >= 0 && tfCloseInterface(interfaces[open]) != TM_ENOERROR)
+        fail("tfCloseInterface");
+    if (driven != 0 && tfCloseInterface(driven) != TM_ENOERROR)
         fail("tfCloseInterface");
     tfGetStats(&stats);
     printf("copied: %lu bytes\n", (unsigned long)(stats.bytesCopiedTx + stats.bytesCopiedRx));

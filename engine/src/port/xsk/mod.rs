@@ -124,15 +124,7 @@ impl XskPort {
     /// # Errors
     /// A configuration that contradicts itself, an interface or queue that is not there, a missing capability, or the kernel's refusal.
     pub fn open(config: XskConfig) -> Result<(Self, Pool), XskError> {
-        config.validate()?;
-        if matches!(caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW), Ok(false)) {
-            let (interface, queue) = (config.interface.clone(), config.queue);
-            return Err(XskError::MissingCapability { interface, queue, capability: "CAP_NET_RAW" });
-        }
-        let netdev = Netdev::open(&config.interface, config.queue)?;
-        if let Some(queues) = netdev.queues().filter(|&queues| config.queue >= queues) {
-            return Err(XskError::NoQueue { interface: config.interface, queue: config.queue, queues });
-        }
+        let netdev = netdev_of(&config)?;
         let config = config.for_mtu(netdev.mtu);
         let features = Features::of(netdev.ifindex).ok();
         let Bound { family, socket, multi_buffer, mut fallbacks } = bind(&config, &netdev, features, None)?;
@@ -155,6 +147,19 @@ impl XskPort {
         Ok((port, pool))
     }
 
+    /// Opens a socket on the frames of a pool that is there already, as that of ports without a kernel, and registers them with the kernel. How many there are, of which size and how they are divided, is the pool's to say.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(pool: &Pool, config: XskConfig) -> Result<Self, XskError> {
+        let config = XskConfig { frames: pool.capacity(), chunk_bytes: Some(pool.chunk_bytes()), ..config };
+        let netdev = netdev_of(&config)?;
+        let features = Features::of(netdev.ifindex).ok();
+        let family = Rc::new(Family::of_region(pool.region(), &config)?);
+        let Bound { family, socket, multi_buffer, fallbacks } = bind(&config, &netdev, features, Some(&family))?;
+        Self::new(config, netdev, features, Frames { pool: pool.clone(), family, multi_buffer }, socket, fallbacks)
+    }
+
     /// What another socket needs to [share](Self::open_sharing) this one's frames, also when this one is closed. To be asked of one that was configured to ([`XskConfig::shares_frames`]).
     pub fn sharing(&self) -> SharedFrames {
         SharedFrames { frames: self.frames.clone(), config: self.config.clone() }
@@ -171,10 +176,7 @@ impl XskPort {
         if !config.shares_frames {
             return Err(wrong("is off: the kernel's frames could not be told apart"));
         }
-        let netdev = Netdev::open(interface, queue)?;
-        if let Some(queues) = netdev.queues().filter(|&queues| queue >= queues) {
-            return Err(XskError::NoQueue { interface: interface.into(), queue, queues });
-        }
+        let netdev = netdev_of(&config)?;
         let features = Features::of(netdev.ifindex).ok();
         if with.sockets() == 0 {
             let Bound { family, socket, multi_buffer, fallbacks } =
@@ -322,7 +324,7 @@ impl XskPort {
         let mut probe = self.config.clone();
         probe.frames = 1;
         let Ok(memory) = UmemMemory::new(&probe) else { return false };
-        let Ok(family) = Family::new(memory) else { return false };
+        let Ok(family) = Family::new(memory, &probe) else { return false };
         Socket::bind(&probe, &Rc::new(family), BindFlags::XDP_COPY).is_ok()
     }
 }
@@ -354,6 +356,20 @@ fn is_soft(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENETDOWN | libc::ENOMEM | libc::EINTR)
     )
+}
+
+/// The interface that a new socket is configured for, if it may be one at all.
+fn netdev_of(config: &XskConfig) -> Result<Netdev, XskError> {
+    config.validate()?;
+    let (interface, queue) = (|| config.interface.clone(), config.queue);
+    if matches!(caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW), Ok(false)) {
+        return Err(XskError::MissingCapability { interface: interface(), queue, capability: "CAP_NET_RAW" });
+    }
+    let netdev = Netdev::open(&config.interface, queue)?;
+    match netdev.queues().filter(|&queues| queue >= queues) {
+        Some(queues) => Err(XskError::NoQueue { interface: interface(), queue, queues }),
+        None => Ok(netdev),
+    }
 }
 
 struct Bound {
@@ -431,17 +447,10 @@ fn bind(
             };
             flags.set(BindFlags::XDP_USE_NEED_WAKEUP, config.wakeup == Wakeup::OnRequest);
             flags.set(BindFlags::XDP_USE_SG, multi_buffer);
-            let eventfd = |source| XskError::Refused {
-                call: "eventfd",
-                interface: config.interface.clone(),
-                queue: config.queue,
-                source,
-                advice: "too many open files: raise `ulimit -n`",
-            };
             // A UMEM remembers flags of a refused bind: each try has a fresh one.
             let family = match again {
                 Some(family) => family.clone(),
-                None => Rc::new(Family::new(UmemMemory::new(config)?).map_err(eventfd)?),
+                None => Rc::new(Family::new(UmemMemory::new(config)?, config)?),
             };
             match Socket::bind(config, &family, flags) {
                 Ok(socket) => return Ok(Bound { family, socket, multi_buffer, fallbacks }),

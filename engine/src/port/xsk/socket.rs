@@ -1,7 +1,7 @@
 //! The UMEM and the socket: made, bound, woken and closed. xsk-rs does the work; its queues are kept for their lifetimes and never used.
 
 use super::{BusyPoll, XskConfig, XskError, config::CHUNK_BYTES_MAX};
-use crate::buf::{HugePages, Pages};
+use crate::buf::{HugePages, Pages, Region};
 use std::{
     cell::RefCell,
     error::Error,
@@ -220,16 +220,31 @@ struct Seat {
 }
 
 impl Family {
-    pub(super) fn new(memory: UmemMemory) -> io::Result<Self> {
-        // SAFETY: no pointers are passed; a valid result is a new descriptor that nobody else owns.
-        let placeholder = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
+    pub(super) fn new(memory: UmemMemory, config: &XskConfig) -> Result<Self, XskError> {
+        // SAFETY: no pointers are passed.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(XskError::Refused {
+                call: "eventfd",
+                interface: config.interface.clone(),
+                queue: config.queue,
+                source: io::Error::last_os_error(),
+                advice: "too many open files: raise `ulimit -n`",
+            });
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        let placeholder = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { memory, seat: RefCell::new(Seat { fd: None, open: Vec::new(), taken_by: None, placeholder }) })
+    }
+
+    /// On memory that libxdp has not mapped, which must stay as long as there are sockets: it is registered with the first.
+    pub(super) fn of_region(region: &Region, config: &XskConfig) -> Result<Self, XskError> {
+        // libxdp makes sockets for UMEMs that it has registered itself. This one has a single frame, and tells its descriptor, for `renew` to use, by a socket.
+        let stand_in = XskConfig { frames: 1, huge_pages: HugePages::Never, ..config.clone() };
+        let memory = UmemMemory { base: region.base(), pages: region.pages(), ..UmemMemory::new(&stand_in)? };
+        let family = Rc::new(Self::new(memory, config)?);
+        drop(Socket::bind(&stand_in, &family, BindFlags::XDP_COPY).map_err(|e| e.into_xsk_error(config))?);
+        Rc::into_inner(family).ok_or_else(|| XskError::Config { field: "frames", problem: "are in use".into() })
     }
 
     /// How many are open.
