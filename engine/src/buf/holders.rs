@@ -296,7 +296,21 @@ impl TxBuf {
     }
 }
 
+impl Retained {
+    /// Drops it, in line: for an acknowledgment's usual way.
+    #[inline(always)]
+    pub(crate) fn let_go(self) {
+        self.0.let_go();
+    }
+}
+
 impl RxBuf {
+    /// Drops it, in line: for an acknowledgment's usual way.
+    #[inline(always)]
+    pub(crate) fn let_go(self) {
+        self.0.let_go();
+    }
+
     /// The bytes of the first piece, to change in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.0.bytes_mut()

@@ -87,13 +87,18 @@ impl Inner {
         }
     }
 
-    #[inline]
+    #[cold]
+    fn put_in_run(&self, frame: u32) {
+        let bit = frame - self.run_base;
+        let word = &self.run_bits[bit as usize / 64];
+        word.set(word.get() | 1 << (bit % 64));
+        self.run_free.set(self.run_free.get() + 1);
+    }
+
+    #[inline(always)]
     pub(super) fn put(&self, frame: u32) {
         if frame >= self.run_base {
-            let bit = frame - self.run_base;
-            let word = &self.run_bits[bit as usize / 64];
-            word.set(word.get() | 1 << (bit % 64));
-            self.run_free.set(self.run_free.get() + 1);
+            self.put_in_run(frame);
         } else {
             self.meta(frame).next.set(self.free_head.get());
             self.free_head.set(frame);
@@ -563,6 +568,12 @@ impl<const AS: u32> Hold<AS> {
         Self(ManuallyDrop::new(raw))
     }
 
+    /// Drops it, in line.
+    #[inline(always)]
+    pub(super) fn let_go(self) {
+        give_back(self.into_raw(), AS);
+    }
+
     /// The core, whose holder bit somebody else now answers for.
     #[inline]
     pub(super) fn into_raw(self) -> Raw {
@@ -591,13 +602,17 @@ impl<const AS: u32> Drop for Hold<AS> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: nothing uses `self` after this, so the core is taken out exactly once.
-        let raw = unsafe { ManuallyDrop::take(&mut self.0) };
-        // Nearly all are one frame. The two ways do not meet again: so the usual one saves no registers for the other.
-        if raw.frames == 1 && raw.next() == NIL {
-            raw.pool.release(raw.frame, AS);
-        } else {
-            raw.release_all(AS);
-        }
+        give_back(unsafe { ManuallyDrop::take(&mut self.0) }, AS);
+    }
+}
+
+#[inline(always)]
+fn give_back(raw: Raw, holder: u32) {
+    // Nearly all are one frame. The two ways do not meet again: so the usual one saves no registers for the other.
+    if raw.frames == 1 && raw.next() == NIL {
+        raw.pool.release(raw.frame, holder);
+    } else {
+        raw.release_all(holder);
     }
 }
 

@@ -336,6 +336,7 @@ impl Stack {
             if self.handle_plain(id, &mut frames) {
                 continue;
             }
+            self.list_taken();
             let Some(frame) = frames.next() else { break };
             self.handle_frame(id, frame);
         }

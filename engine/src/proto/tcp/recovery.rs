@@ -176,18 +176,18 @@ impl Sender {
         let in_flight_before = self.nxt.since(self.una);
         let acked = ack.since(self.una);
         (self.una, self.resent_end) = (ack, ack);
-        let (mut first_sent_at, mut last) = (None, (now, ack));
-        while let Some(segment) = self.segments.front()
+        let first_sent_at = self.segments.front().map_or(now, |first| first.sent_at);
+        let mut last = (now, ack);
+        while let Some(segment) = self.segments.front_mut()
             && segment.end().le(ack)
         {
             last = (segment.sent_at, segment.end());
-            first_sent_at.get_or_insert(segment.sent_at);
-            if let Some(Segment { payload, .. }) = self.segments.pop_front() {
-                match payload {
-                    Payload::Kept(kept) => drop(kept),
-                    other => drop(other),
-                }
+            match std::mem::replace(&mut segment.payload, Payload::None) {
+                Payload::Kept(kept) => kept.let_go(),
+                other => drop(other),
             }
+            // Nothing is left of it to be dropped.
+            std::mem::forget(self.segments.pop_front());
         }
         let (last_sent_at, last_end) = last;
         if self.segments.front().is_some_and(|first| first.seq.lt(ack)) {
@@ -199,9 +199,9 @@ impl Sender {
             (self.rack.xmit, self.rack.end) = (last_sent_at, last_end);
             self.rack.rtt_ns = now.nanos_since(last_sent_at);
         }
-        self.waiting_since = now;
-        self.timer_from(now);
-        self.note_rtt(first_sent_at.unwrap_or(now), last_sent_at, now);
+        (self.waiting_since, self.rto_from) = (now, now);
+        self.set_timer_with(now, self.sack);
+        self.note_rtt(first_sent_at, last_sent_at, now);
         let ack = Ack {
             now,
             acked_bytes: acked,
@@ -544,6 +544,13 @@ impl Sender {
     /// Sets the timer for what is in flight now (RFC 8985 section 7.2).
     #[inline(always)]
     pub(super) fn set_timer(&mut self, now: Instant) {
+        let calm = matches!(self.phase, Phase::Open) && self.sacked_segments == 0 && self.probe.is_none();
+        self.set_timer_with(now, self.sack && calm);
+    }
+
+    /// The same where it is known whether a tail probe may be sent, as far as losses are concerned.
+    #[inline(always)]
+    fn set_timer_with(&mut self, now: Instant, may_probe: bool) {
         if self.segments.is_empty() {
             (self.timer_at, self.timer) = (NEVER, TimerKind::Retransmit);
             return;
@@ -551,13 +558,7 @@ impl Sender {
         let rto_at = self.rto_from.plus_nanos(self.rtt.rto_ns());
         (self.timer_at, self.timer) = (rto_at, TimerKind::Retransmit);
         let srtt_ns = self.rtt.srtt_ns();
-        let may_probe = self.sack
-            && matches!(self.phase, Phase::Open)
-            && self.sacked_segments == 0
-            && self.probe.is_none()
-            && self.rtt.backoffs() == 0
-            && srtt_ns > 0;
-        if may_probe {
+        if may_probe && self.rtt.backoffs() == 0 && srtt_ns > 0 {
             let peers_delay_ns = if self.segments.len() == 1 { PEER_DELAYED_ACK_NS } else { 0 };
             let probe_at = now.plus_nanos((srtt_ns * 2 + peers_delay_ns).max(PROBE_WAIT_NS_MIN));
             if probe_at < rto_at {

@@ -72,18 +72,18 @@ impl RttEstimator {
 
     /// Takes in a measured round trip. The back-off stays: an acknowledgement of new data ends it, see [`reset_back_off`](Self::reset_back_off).
     pub fn sample(&mut self, rtt: Duration) {
-        self.sample_us(micros(rtt));
+        self.sample_us(u64::from(micros(rtt)));
     }
 
     /// The same in nanoseconds.
     #[inline]
     pub fn sample_ns(&mut self, rtt_ns: u64) {
-        self.sample_us(u32::try_from(rtt_ns / 1000).unwrap_or(u32::MAX));
+        self.sample_us(rtt_ns / 1000);
     }
 
     #[inline]
-    fn sample_us(&mut self, rtt_us: u32) {
-        let rtt_us = rtt_us.clamp(1, SAMPLE_US_MAX);
+    fn sample_us(&mut self, rtt_us: u64) {
+        let rtt_us = rtt_us.clamp(1, u64::from(SAMPLE_US_MAX)) as u32;
         if self.srtt_8_us == 0 {
             //= RFC 6298 2.2: SRTT <- R, RTTVAR <- R/2
             self.srtt_8_us = rtt_us * 8;
@@ -109,6 +109,9 @@ impl RttEstimator {
     /// The same in nanoseconds.
     #[inline]
     pub fn rto_ns(&self) -> u64 {
+        if self.backoffs == 0 {
+            return u64::from(self.base_rto_us()) * 1000;
+        }
         //= RFC 6298 5.5: RTO <- RTO * 2, as often as it timed out, up to the maximum
         let factor = 1u64 << self.backoffs.min(31);
         (u64::from(self.base_rto_us()) * factor).min(u64::from(self.max_us)) * 1000
@@ -126,7 +129,8 @@ impl RttEstimator {
             //= RFC 6298 2.3: RTO <- SRTT + max (G, K*RTTVAR), K = 4
             srtt_8_us => (srtt_8_us / 8).saturating_add(self.rttvar_4_us.max(GRANULARITY_US)),
         };
-        rto_us.clamp(self.min_us, self.max_us)
+        // Not `clamp`, which asks whether the bounds are in order: they are.
+        rto_us.max(self.min_us).min(self.max_us)
     }
 
     /// The timer expired: the next timeout is twice as long.

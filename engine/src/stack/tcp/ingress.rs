@@ -124,10 +124,14 @@ impl Stack {
         Some(ExpectedSegment { connection: index, header, payload_len: payload.len(), payload_sum })
     }
 
-    /// Takes such a segment.
+    /// Takes such a segment. [`list_taken`](Self::list_taken) has to follow the last one.
     #[inline(always)]
     pub(in crate::stack) fn take_tcp(&mut self, segment: &ExpectedSegment, frame: RxBuf) {
         let &ExpectedSegment { connection: index, ref header, payload_len, payload_sum } = segment;
+        if self.tcp.taken_for != Some(index) {
+            self.list_taken();
+            self.tcp.taken_for = Some(index);
+        }
         let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return };
         let Some(connection) = slot.connection.as_deref_mut() else { return };
         self.counters.tcp_rx_segments += 1;
@@ -136,7 +140,16 @@ impl Stack {
             let payload = frame.narrowed(L4_AT + header.header_len, payload_len, payload_sum);
             self.tcp.rx_frames += 1;
             connection.take_predicted(payload, self.now, &mut self.counters, &mut self.tcp.spares);
+        } else {
+            frame.let_go();
         }
+    }
+
+    /// Lists the connection that the last segments were [taken](Self::take_tcp) for where it has to be.
+    #[inline(never)]
+    pub(in crate::stack) fn list_taken(&mut self) {
+        let Some(index) = self.tcp.taken_for.take() else { return };
+        let Some(slot) = self.tcp.slots.get_mut(index as usize) else { return };
         slot.list(index, &mut self.events, &mut self.tcp.ready, &mut self.timers);
     }
 

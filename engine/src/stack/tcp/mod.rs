@@ -241,6 +241,8 @@ pub(super) struct TcpTable {
     orphans: Orphans,
     /// Connections that may have something to send, each once.
     ready: VecDeque<u32>,
+    /// The connection that the last segments of this batch were for: listed once, after all of them.
+    taken_for: Option<u32>,
     pub(super) spares: Spares,
     /// Frames that received data holds, over all connections.
     pub(super) rx_frames: u32,
@@ -276,6 +278,7 @@ impl TcpTable {
             time_wait_armed: Armed::NONE,
             orphans: Orphans::default(),
             ready: VecDeque::new(),
+            taken_for: None,
             spares: Spares::default(),
             rx_frames: 0,
             rx_frames_max: 0,

@@ -61,6 +61,29 @@ impl Cubic {
         Epoch { start: now, k_s, rest_bytes: 0.0, w_est_segments: cwnd }
     }
 
+    /// What held sending back is the window.
+    #[inline(never)]
+    fn grow(&mut self, ack: &Ack, window: &mut Window) {
+        let mut acked_bytes = ack.acked_bytes;
+        if window.ssthresh_bytes == u32::MAX {
+            //= RFC 9406 4.3: for the initial slow start only
+            self.hystart.on_ack(acked_bytes, ack.in_flight_bytes, ack.srtt, SLOW_START_SEGMENTS_MAX, window);
+            return;
+        }
+        if window.in_slow_start() {
+            acked_bytes = window.slow_start(
+                acked_bytes,
+                match self.episode {
+                    Episode::Timeout => SLOW_START_SEGMENTS_MAX_AFTER_TIMEOUT,
+                    _ => SLOW_START_SEGMENTS_MAX,
+                },
+            );
+        }
+        if !window.in_slow_start() {
+            self.avoid_congestion(ack, acked_bytes, window);
+        }
+    }
+
     /// RFC 9438 sections 4.2 to 4.5.
     fn avoid_congestion(&mut self, ack: &Ack, acked_bytes: u32, window: &mut Window) {
         let mut epoch = match self.epoch {
@@ -111,6 +134,7 @@ impl Cubic {
 }
 
 impl CongestionControl for Cubic {
+    #[inline(always)]
     fn on_ack(&mut self, ack: &Ack, window: &mut Window) {
         let since_last_ns = ack.now.nanos_since(self.last_ack);
         self.last_ack = self.last_ack.max(ack.now);
@@ -121,24 +145,7 @@ impl CongestionControl for Cubic {
             }
             return;
         }
-        let mut acked_bytes = ack.acked_bytes;
-        if window.ssthresh_bytes == u32::MAX {
-            //= RFC 9406 4.3: for the initial slow start only
-            self.hystart.on_ack(acked_bytes, ack.in_flight_bytes, ack.srtt, SLOW_START_SEGMENTS_MAX, window);
-            return;
-        }
-        if window.in_slow_start() {
-            acked_bytes = window.slow_start(
-                acked_bytes,
-                match self.episode {
-                    Episode::Timeout => SLOW_START_SEGMENTS_MAX_AFTER_TIMEOUT,
-                    _ => SLOW_START_SEGMENTS_MAX,
-                },
-            );
-        }
-        if !window.in_slow_start() {
-            self.avoid_congestion(ack, acked_bytes, window);
-        }
+        self.grow(ack, window);
     }
 
     fn on_congestion(&mut self, _now: Instant, in_flight_bytes: u32, window: &mut Window) {
