@@ -133,14 +133,43 @@ pub fn heap_pool(frames: usize, chunk_bytes: usize, config: PoolConfig) -> Resul
 
 /// Tells a [`UserPort`] that sent frames are done with; works from any thread.
 #[derive(Clone, Debug, Default)]
-pub struct SendCompleter(Arc<AtomicU32>);
+pub struct SendCompleter(Arc<Completed>);
 
 impl SendCompleter {
     /// The driver is done with the `frames` oldest Ethernet frames that it holds. They are free at the worker's next [`Port::reap`]; a number beyond what it holds is ignored.
     pub fn send_complete(&self, frames: u32) {
         // Saturating: an application that calls too often must not wrap around to "none". Relaxed is enough: the worker only counts, and
         // whoever needs the order between threads passes the frame itself along with it.
-        let _ = self.0.fetch_update(Ordering::Release, Ordering::Relaxed, |n| Some(n.saturating_add(frames)));
+        let count = &self.0.by_any;
+        let _ = count.fetch_update(Ordering::Release, Ordering::Relaxed, |n| Some(n.saturating_add(frames)));
+    }
+
+    /// The same by callers that no two of are here at once, nor any while the port [reaps](Port::reap): without an atomic read-modify-write, which waits for all stores before it.
+    #[inline(always)]
+    pub(crate) fn send_complete_alone(&self, frames: u32) {
+        let count = &self.0.by_one;
+        count.store(count.load(Ordering::Relaxed).saturating_add(frames), Ordering::Relaxed);
+    }
+}
+
+/// Sent frames that are done with, to be reaped.
+#[derive(Debug, Default)]
+struct Completed {
+    by_any: AtomicU32,
+    by_one: AtomicU32,
+}
+
+impl Completed {
+    fn take(&self) -> u32 {
+        let by_one = self.by_one.load(Ordering::Relaxed);
+        if by_one != 0 {
+            self.by_one.store(0, Ordering::Relaxed);
+        }
+        let by_any = match self.by_any.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.by_any.swap(0, Ordering::Acquire),
+        };
+        by_one.saturating_add(by_any)
     }
 }
 
@@ -161,7 +190,7 @@ pub struct UserPort {
     held: VecDeque<HeldPiece>,
     held_frames: usize,
     held_frames_max: usize,
-    completed: Arc<AtomicU32>,
+    completed: Arc<Completed>,
     /// The driver refused a piece: the rest of that frame goes the same way.
     skip_rest: bool,
     is_open: bool,
@@ -210,7 +239,7 @@ impl UserPort {
 
     /// From now on `completer` tells, what it has told so far apart: for a driver's side that outlives its ports.
     pub(crate) fn complete_by(&mut self, SendCompleter(completed): SendCompleter) {
-        completed.store(0, Ordering::Relaxed);
+        completed.take();
         self.completed = completed;
     }
 
@@ -262,7 +291,7 @@ impl Port for UserPort {
 
     fn reap(&mut self) -> usize {
         let mut pieces = 0;
-        for _ in 0..self.completed.swap(0, Ordering::Acquire) {
+        for _ in 0..self.completed.take() {
             if self.held_frames == 0 {
                 break;
             }

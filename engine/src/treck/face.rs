@@ -126,6 +126,12 @@ pub(super) fn enter() -> Inside {
     FACE.enter()
 }
 
+/// [Enters](enter), if this call was not made by one of the application's functions that we called.
+#[inline(always)]
+pub(super) fn enter_outermost() -> Option<Inside> {
+    FACE.enter_outermost()
+}
+
 /// This call was made by one of the application's functions that we called.
 #[inline(always)]
 pub(super) fn is_inside() -> bool {
@@ -209,11 +215,18 @@ impl Face {
         self.eager.set(true);
     }
 
+    #[inline]
     pub(super) fn now(&self) -> Instant {
-        match self.clock.get() {
-            Some(clock) if !self.manual_clock.get() => clock.now(),
-            _ => Instant::from_nanos(self.manual_ns.get()),
-        }
+        if self.manual_clock.get() { self.manual_now() } else { self.clock_now() }
+    }
+
+    fn manual_now(&self) -> Instant {
+        Instant::from_nanos(self.manual_ns.get())
+    }
+
+    #[inline(never)]
+    fn clock_now(&self) -> Instant {
+        self.clock.get().map_or_else(|| self.manual_now(), |clock| clock.now())
     }
 
     /// Creates the stack on `pool`, unless there is one.

@@ -107,6 +107,13 @@ impl<T: Guarded> Gate<T> {
         Entered { gate: self, how, thread: PhantomData }
     }
 
+    /// [Enters](Self::enter), unless the calling thread is inside already: then `None`. For less, where the caller lets the compiler see that it never was.
+    #[inline(always)]
+    pub(super) fn enter_outermost(&self) -> Option<Entered<'_, T>> {
+        let me = token();
+        (!self.is_inside(me)).then(|| Entered { gate: self, how: self.take(me), thread: PhantomData })
+    }
+
     /// Only the thread itself ever stores its own token, so a relaxed load cannot mistake another's state for it.
     #[inline(always)]
     fn is_inside(&self, me: usize) -> bool {

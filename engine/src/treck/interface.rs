@@ -77,40 +77,56 @@ impl Shared {
     /// The driver has received something.
     pub(super) fn notify(&self) {
         self.notifies.store(true, Ordering::Relaxed);
-        self.wake_turner();
+        if face::is_inside() {
+            self.wake_from_inside();
+        } else {
+            self.wake_from_outside();
+        }
     }
 
     /// The driver is done with the oldest frame.
+    #[inline(always)]
     pub(super) fn complete(&self) {
         self.completes.store(true, Ordering::Relaxed);
+        if !face::is_inside() {
+            return self.complete_from_outside();
+        }
+        if let Some(completer) = self.completer.get() {
+            // One thread at a time is inside, and ports are reaped there.
+            completer.send_complete_alone(1);
+        }
+        self.wake_from_inside();
+    }
+
+    #[inline(never)]
+    fn complete_from_outside(&self) {
         if let Some(completer) = self.completer.get() {
             completer.send_complete(1);
         }
-        self.wake_turner();
+        self.wake_from_outside();
     }
 
     /// The driver has something for whoever turns the loop.
-    #[inline]
-    fn wake_turner(&self) {
-        let worker = self.worker.load(Ordering::Relaxed);
-        if !face::is_inside() {
-            wake_from_outside(worker);
-        } else if !DOORBELL.wake_from_inside(worker) {
+    #[inline(always)]
+    fn wake_from_inside(&self) {
+        if DOORBELL.is_hung() {
+            DOORBELL.wake_from_inside(self.worker.load(Ordering::Relaxed));
+        } else {
             BEDROOM.ring_inside();
+        }
+    }
+
+    fn wake_from_outside(&self) {
+        if !DOORBELL.wake_from_outside(self.worker.load(Ordering::Relaxed)) {
+            BEDROOM.ring();
         }
     }
 }
 
-#[inline(never)]
-fn wake_from_outside(worker: usize) {
-    if !DOORBELL.wake_from_outside(worker) {
-        BEDROOM.ring();
-    }
-}
-
+#[inline]
 fn index_of(handle: ttUserInterface) -> Option<usize> {
-    let at = handle.addr().checked_sub(HANDLE_MARK)? / 2;
-    (at < INTERFACES_MAX && handle_of(at) == handle).then_some(at)
+    let offset = handle.addr().wrapping_sub(HANDLE_MARK);
+    (offset < INTERFACES_MAX * 2 && offset.is_multiple_of(2)).then_some(offset / 2)
 }
 
 /// The handle of interface number `at`.

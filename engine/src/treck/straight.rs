@@ -8,12 +8,19 @@ use super::{
     sockets::Socket,
     stream::{Phase, Stream},
 };
+use crate::{
+    buf::TxBuf,
+    proto::IfaceId,
+    stack::{Stack, UdpHandle},
+};
 use std::{ffi::c_int, net::SocketAddrV4};
 
 /// Sends the first `length` bytes of the message at `h` on socket `sd`, to `to` or to the connected peer. `None`: something is not as it mostly is, or the call would have to wait; nothing was
 /// changed then, and the general way finds out what is to be done. Otherwise what the call returns.
+///
+/// `FOR_STREAMS`: datagrams are sent by a function of their own, for which nothing that streams have in registers must be put away.
 #[inline(always)]
-pub(super) fn send(
+pub(super) fn send<const FOR_STREAMS: bool>(
     face: &Inside,
     h: usize,
     (sd, length, flags): (c_int, c_int, c_int),
@@ -39,11 +46,10 @@ pub(super) fn send(
         Socket { datagram: Some(DatagramHandle::Udp(udp)), shut_wr: false, options, .. } if !options.dont_route => {
             message.held().as_mut()?.truncate(len);
             // Where the way is known, as it usually is, it makes no difference how old the stack's time is.
-            let iface = stack.udp_send_usual(*udp, message.held(), None, |socket| match (socket.remote, to) {
-                (Some(peer), None) => Some(peer),
-                (None, Some(to)) if !to.ip().is_unspecified() && to.port() != 0 => Some(to),
-                _ => None,
-            });
+            let iface = match FOR_STREAMS {
+                true => send_datagram_apart(stack, *udp, message.held(), to),
+                false => send_datagram(stack, *udp, message.held(), to),
+            };
             if iface.is_none() {
                 let _ = message.held().as_mut()?.set_len(full_len);
                 return None;
@@ -84,4 +90,28 @@ pub(super) fn send(
         }
     }
     Some(length)
+}
+
+#[inline(always)]
+fn send_datagram(
+    stack: &mut Stack,
+    udp: UdpHandle,
+    held: &mut Option<TxBuf>,
+    to: Option<SocketAddrV4>,
+) -> Option<IfaceId> {
+    stack.udp_send_usual(udp, held, None, |socket| match (socket.remote, to) {
+        (Some(peer), None) => Some(peer),
+        (None, Some(to)) if !to.ip().is_unspecified() && to.port() != 0 => Some(to),
+        _ => None,
+    })
+}
+
+#[inline(never)]
+fn send_datagram_apart(
+    stack: &mut Stack,
+    udp: UdpHandle,
+    held: &mut Option<TxBuf>,
+    to: Option<SocketAddrV4>,
+) -> Option<IfaceId> {
+    send_datagram(stack, udp, held, to)
 }

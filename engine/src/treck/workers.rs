@@ -123,19 +123,25 @@ impl Doorbell {
         // After the driver's frame is where its `recv` will find it: with the fence in `fall_asleep` either the worker's last turn finds the frame, or this that it sleeps. The same
         // holds for `hung`, and for who sleeps in the bedroom when the workers have ended.
         fence(Ordering::SeqCst);
-        self.wake_from_inside(worker)
+        let hung = self.is_hung();
+        if hung {
+            self.wake_from_inside(worker);
+        }
+        hung
     }
 
-    /// The same from inside the gate, where nobody is just falling asleep.
+    /// There are workers.
     #[inline]
-    pub(super) fn wake_from_inside(&self, worker: usize) -> bool {
-        if !self.hung.load(Ordering::Relaxed) {
-            return false;
-        }
+    pub(super) fn is_hung(&self) -> bool {
+        self.hung.load(Ordering::Relaxed)
+    }
+
+    /// The same from inside the gate, where nobody is just falling asleep, and if there are workers.
+    #[inline]
+    pub(super) fn wake_from_inside(&self, worker: usize) {
         if POSTS.get(worker).is_some_and(|post| post.asleep.load(Ordering::Relaxed)) {
             wake(1 << worker);
         }
-        true
     }
 }
 

@@ -116,15 +116,18 @@ pub extern "C" fn tfZeroCopySend(sd: c_int, h: ttUserMessage, length: c_int, fla
 /// From a function of the application's that we called. Apart from the other, for the sake of what each need not do.
 #[inline(never)]
 fn send_nested(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
-    let sent = face::inside().and_then(|face| straight::send(&face, h.addr(), (sd, length, flags), None));
+    let sent = face::inside().and_then(|face| straight::send::<false>(&face, h.addr(), (sd, length, flags), None));
     sent.unwrap_or_else(|| {
-        send_generally(&mut face::enter(), h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, Ok(None))
+        send_generally(face::enter(), h, Asked { sd, length, flags, flags_known: SEND_FLAGS }, Ok(None))
     })
 }
 
 #[inline(never)]
 fn send_from_outside(sd: c_int, h: ttUserMessage, length: c_int, flags: c_int) -> c_int {
-    send(h, (sd, length, flags), SEND_FLAGS, Ok(None))
+    match face::enter_outermost() {
+        Some(face) => send::<true>(face, h, (sd, length, flags), SEND_FLAGS, Ok(None)),
+        None => send_nested(sd, h, length, flags),
+    }
 }
 
 /// `int tfZeroCopySendTo(int sd, ttUserMessage h, int length, int flags, const struct sockaddr *to, int toLength)`: the same with a destination; a null one means the connected peer.
@@ -142,7 +145,8 @@ pub unsafe extern "C" fn tfZeroCopySendTo(
     toLength: c_int,
 ) -> c_int {
     // SAFETY: the caller's promise is this call's.
-    send(h, (sd, length, flags), SEND_FLAGS & !n::TM_MSG_OOB, unsafe { destination(to, toLength) })
+    let to = unsafe { destination(to, toLength) };
+    send::<false>(face::enter(), h, (sd, length, flags), SEND_FLAGS & !n::TM_MSG_OOB, to)
 }
 
 /// Reads a destination; null is none. Whether the socket can have it is for [`Face::checked_destination`] to say.
@@ -170,24 +174,24 @@ struct Asked {
 }
 
 #[inline(always)]
-fn send(
+fn send<const FOR_STREAMS: bool>(
+    face: Inside,
     h: ttUserMessage,
     (sd, length, flags): (c_int, c_int, c_int),
     flags_known: c_int,
     to: Outcome<Option<SocketAddrV4>>,
 ) -> c_int {
-    let mut face = face::enter();
     if let Ok(to) = to
-        && let Some(sent) = straight::send(&face, h.addr(), (sd, length, flags), to)
+        && let Some(sent) = straight::send::<FOR_STREAMS>(&face, h.addr(), (sd, length, flags), to)
     {
         return sent;
     }
-    send_generally(&mut face, h, Asked { sd, length, flags, flags_known }, to)
+    send_generally(face, h, Asked { sd, length, flags, flags_known }, to)
 }
 
-/// What the pages say, in their order.
+/// What the pages say, in their order. Takes `face` by value: a caller from which it has never been borrowed keeps it in registers.
 #[inline(never)]
-fn send_generally(face: &mut Inside, h: ttUserMessage, asked: Asked, to: Outcome<Option<SocketAddrV4>>) -> c_int {
+fn send_generally(mut face: Inside, h: ttUserMessage, asked: Asked, to: Outcome<Option<SocketAddrV4>>) -> c_int {
     let taken = match face.messages.try_borrow_mut() {
         Ok(mut messages) => match messages.take(Kind::Message, h.addr()) {
             Some(taken) => Ok(taken),
@@ -202,8 +206,8 @@ fn send_generally(face: &mut Inside, h: ttUserMessage, asked: Asked, to: Outcome
     };
     let mut buf = Some(buf);
     let outcome = match Handle::from_addr(h.addr()) {
-        Some(_) => send_plain(face, &mut buf, asked, to),
-        None => send_scattered(face, handle, &mut buf, asked, to),
+        Some(_) => send_plain(&mut face, &mut buf, asked, to),
+        None => send_scattered(&mut face, handle, &mut buf, asked, to),
     };
     if let Ok(mut messages) = face.messages.try_borrow_mut() {
         match (outcome, buf) {

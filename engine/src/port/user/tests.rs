@@ -200,6 +200,26 @@ fn held_frames_are_freed_oldest_first_when_the_driver_says_so() {
 }
 
 #[test]
+fn what_is_told_alone_and_by_other_threads_adds_up() {
+    let mut rig = Rig::new(|config| config.completion = Completion::ByDriver);
+    for fill in 1..=5 {
+        rig.enqueue(fill, 1);
+    }
+    rig.transmit();
+    let completer = rig.port.send_completer();
+    completer.send_complete_alone(1);
+    assert_eq!(rig.port.reap(), 1);
+    completer.send_complete_alone(1);
+    completer.send_complete_alone(1);
+    std::thread::spawn(move || completer.send_complete(1)).join().unwrap();
+    assert_eq!((rig.port.reap(), rig.port.reap(), rig.port.held_frames()), (3, 0, 1));
+    rig.port.send_completer().send_complete_alone(u32::MAX);
+    rig.port.send_completer().send_complete_alone(1);
+    assert_eq!(rig.port.reap(), 1, "once");
+    rig.close();
+}
+
+#[test]
 fn a_frame_that_the_driver_holds_is_not_written_again() {
     let mut rig = Rig::new(|config| config.completion = Completion::ByDriver);
     let mut buf = rig.pool.alloc_tx().unwrap();

@@ -44,7 +44,7 @@ impl Stack {
     }
 
     /// As [`tcp_send`](Self::tcp_send), where the connection is open and takes what is held; otherwise `None`, and nothing happens.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tcp_send_usual(&mut self, handle: TcpHandle, held: &mut Option<TxBuf>) -> Option<()> {
         let len = held.as_ref()?.total_len();
         let slot = self.tcp.slots.get_mut(handle.index as usize).filter(|slot| slot.generation == handle.generation)?;
