@@ -23,7 +23,7 @@ pub type Stretch<'a> = (&'a Frozen, usize, usize);
 /// Time, memory and the way out. The stack is one; tests have another.
 pub trait Host {
     /// Headers as they go in front of a payload, from the link's on.
-    type Headers;
+    type Headers: Default;
 
     /// The time.
     fn now(&self) -> Instant;
@@ -45,8 +45,8 @@ pub trait Host {
     fn pieces_max(&self, to: &Endpoints) -> usize;
     /// Sends a segment without payload. False: it could not go now.
     fn send_bare(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr) -> bool;
-    /// Writes down the headers of segments that are sent together; sequence number, flags and payload are each one's own. `None`: the way is not known now.
-    fn write_headers(&mut self, to: &Endpoints, ip: IpFields, repr: &Repr) -> Option<Self::Headers>;
+    /// Writes down, where they stay, the headers of segments that are sent together; sequence number, flags and payload are each one's own. False: the way is not known now.
+    fn write_headers(&mut self, headers: &mut Self::Headers, to: &Endpoints, ip: IpFields, repr: &Repr) -> bool;
     /// Sends a segment whose payload is the whole of one frame, which also gets the headers. `None`: it could not go now, and the payload is left where it is.
     fn send_whole(
         &mut self,

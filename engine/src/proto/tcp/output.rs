@@ -54,8 +54,9 @@ struct Train<H> {
     push_all: bool,
     /// When they are sent: behind what was sent again in the same moment.
     sent_at: Instant,
-    /// Headers, and the flags in them, once a segment is a frame's whole payload.
-    headers: Option<(H, u8)>,
+    /// The flags in `headers`, once those are written: for segments that are a frame's whole payload.
+    flags: Option<u8>,
+    headers: H,
 }
 
 /// What keeps the next new segment back.
@@ -268,7 +269,7 @@ impl Connection {
         self.send.pace_at = from + Duration::from_nanos(gap_ns);
     }
 
-    fn train<H>(&self, now: Instant) -> Train<H> {
+    fn train<H: Default>(&self, now: Instant) -> Train<H> {
         let send = &self.send;
         Train {
             mss: u32::from(send.mss),
@@ -277,7 +278,8 @@ impl Connection {
             cwnd_bytes: send.window.cwnd_bytes,
             push_all: self.options.push_all,
             sent_at: now.max(send.resent_at),
-            headers: None,
+            flags: None,
+            headers: H::default(),
         }
     }
 
@@ -357,13 +359,15 @@ impl Connection {
         }
         if self.send.pending.front().is_some_and(|first| first.len == len && first.buf.is_some()) {
             // An urgent pointer counts from each segment's own sequence number.
-            if train.headers.is_none() || self.send.urgent_end.is_some() {
+            if train.flags.is_none() || self.send.urgent_end.is_some() {
                 self.write_headers(train, host);
             }
-            let (Some((headers, flags)), Some(first)) = (&train.headers, self.send.pending.front_mut()) else {
+            let (Some(flags), Some(first)) = (train.flags, self.send.pending.front_mut()) else {
                 return Sent::Blocked;
             };
-            let Some(kept) = host.send_whole(headers, seq, flags | bits, &mut first.buf) else { return Sent::Blocked };
+            let Some(kept) = host.send_whole(&train.headers, seq, flags | bits, &mut first.buf) else {
+                return Sent::Blocked;
+            };
             // Its buffer is taken: nothing is left to be dropped.
             std::mem::forget(self.send.pending.pop_front());
             // Made in its place: payloads of several kinds would meet on the stack and be moved there.
@@ -401,7 +405,7 @@ impl Connection {
     #[inline(never)]
     fn write_headers<H: Host>(&mut self, train: &mut Train<H::Headers>, host: &mut H) {
         let (ip, repr) = (self.ip(true), self.repr(self.send.nxt, flags::ACK, host));
-        train.headers = host.write_headers(&self.ends, ip, &repr).map(|headers| (headers, repr.flags));
+        train.flags = host.write_headers(&mut train.headers, &self.ends, ip, &repr).then_some(repr.flags);
     }
 
     /// Sends a segment that is not one frame's payload; `None`: it could not go now.
@@ -488,7 +492,7 @@ impl Connection {
     }
 
     /// Sends a segment again.
-    fn resend(&mut self, at: usize, host: &mut impl Host) -> Sent {
+    fn resend<H: Host>(&mut self, at: usize, host: &mut H) -> Sent {
         let now = host.now();
         let mss = u32::from(self.send.mss);
         let Some(segment) = self.send.segments.get_mut(at) else { return Sent::Yes };
@@ -527,8 +531,9 @@ impl Connection {
         let repr = self.repr(seq, bits, host);
         let (sent, payload) = match payload {
             Payload::Ready(buf) => {
-                let (headers, mut held) = (host.write_headers(&self.ends, ip, &repr), Some(buf));
-                let kept = headers.and_then(|headers| host.send_whole(&headers, seq, repr.flags, &mut held));
+                let (mut headers, mut held) = (H::Headers::default(), Some(buf));
+                let known = host.write_headers(&mut headers, &self.ends, ip, &repr);
+                let kept = known.then(|| host.send_whole(&headers, seq, repr.flags, &mut held)).flatten();
                 match kept {
                     Some(kept) => (true, Payload::Kept(kept)),
                     None => (false, held.map_or(Payload::None, Payload::Ready)),

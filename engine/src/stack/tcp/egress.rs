@@ -37,17 +37,24 @@ pub struct SegmentHeaders {
     tcp_sum: u16,
 }
 
-impl SegmentHeaders {
-    /// The IPv4 and the TCP header.
+impl Default for SegmentHeaders {
     #[inline]
-    fn parts<'a>(
-        &self,
-        block: &'a mut [u8; HEADERS_BYTES_MAX],
-    ) -> Option<(&'a mut [u8; ipv4::HEADER_BYTES], &'a mut [u8; tcp::HEADER_BYTES])> {
-        let (front, segment) = block.split_at_mut_checked(HEADERS_BYTES_MAX.checked_sub(self.tcp_len)?)?;
-        Some((front.last_chunk_mut()?, segment.first_chunk_mut()?))
+    fn default() -> Self {
+        Self { block: [0; HEADERS_BYTES_MAX], len: 0, tcp_len: 0, iface: IfaceId(0), ip_sum: 0, tcp_sum: 0 }
     }
+}
 
+/// The IPv4 and the TCP header of a block.
+#[inline]
+fn parts(
+    block: &mut [u8; HEADERS_BYTES_MAX],
+    tcp_len: usize,
+) -> Option<(&mut [u8; ipv4::HEADER_BYTES], &mut [u8; tcp::HEADER_BYTES])> {
+    let (front, segment) = block.split_at_mut_checked(HEADERS_BYTES_MAX.checked_sub(tcp_len)?)?;
+    Some((front.last_chunk_mut()?, segment.first_chunk_mut()?))
+}
+
+impl SegmentHeaders {
     /// Gives a copy its own fields.
     #[inline(always)]
     fn complete(
@@ -58,7 +65,7 @@ impl SegmentHeaders {
         payload_len: usize,
         payload_sum: u16,
     ) {
-        let Some((network, segment)) = self.parts(block) else { return };
+        let Some((network, segment)) = parts(block, self.tcp_len) else { return };
         let total = (ipv4::HEADER_BYTES + self.tcp_len + payload_len) as u16;
         ipv4::patch_len(network, total, u64::from(self.ip_sum) + payload_len as u64);
         let sum = u64::from(self.tcp_sum) + u64::from(payload_sum) + payload_len as u64;
@@ -127,16 +134,15 @@ impl Host for Stack {
     }
 
     #[inline]
-    fn write_headers(&mut self, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> Option<SegmentHeaders> {
-        let way = self.way_to(*to.remote.ip())?;
-        let mut block = [0; HEADERS_BYTES_MAX];
-        let (len, tcp_len) = (self.headers_len(&way, repr), repr.header_len());
+    fn write_headers(&mut self, headers: &mut SegmentHeaders, to: &Endpoints, ip: IpFields, repr: &tcp::Repr) -> bool {
+        let Some(way) = self.way_to(*to.remote.ip()) else { return false };
+        (headers.len, headers.tcp_len, headers.iface) = (self.headers_len(&way, repr), repr.header_len(), way.iface);
         let own = tcp::Repr { seq: SeqNum(0), flags: 0, ..*repr };
-        self.put_headers(block.get_mut(HEADERS_BYTES_MAX - len..)?, to, ip, &own, 0, 0, &way);
-        let mut headers = SegmentHeaders { block, len, tcp_len, iface: way.iface, ip_sum: 0, tcp_sum: 0 };
-        let (network, segment) = headers.parts(&mut block)?;
+        let Some(out) = headers.block.get_mut(HEADERS_BYTES_MAX - headers.len..) else { return false };
+        self.put_headers(out, to, ip, &own, 0, 0, &way);
+        let Some((network, segment)) = parts(&mut headers.block, headers.tcp_len) else { return false };
         (headers.ip_sum, headers.tcp_sum) = (!ipv4::checksum_of(network), !tcp::checksum_of(segment));
-        Some(headers)
+        true
     }
 
     #[inline(always)]
